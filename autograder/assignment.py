@@ -1,0 +1,172 @@
+"""What a homework or a lab asks for: its files, questions, points and limits.
+
+A homework says so in `assignments/hwN/assignment.toml`; a lab in the metadata of its notebook. Both become an
+`Assignment`, so that release, verify and check have one thing to work on. The points of a test stand on the test
+itself (`@pytest.mark.points`); nothing here repeats them but the sum.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+class UsageError(Exception):
+    """Something was asked for in a way that cannot be done; the message is one line that names the fix."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a submission may use.
+
+    Times are seconds, sizes MiB; memory counts above what the preloaded worker already holds.
+    """
+
+    call_s: float = 10.0
+    question_s: float = 30.0
+    submission_s: float = 120.0
+    memory_mb: int = 1024
+    output_mb: float = 1.0
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question: its id (`q1`), a title, and the top-level names that its tests ask the student for."""
+
+    id: str
+    title: str
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A homework or a lab, as found in its folder.
+
+    Attributes:
+        name: `hw1` or `lab00`.
+        source: the solved py:percent source, `hw1.py`.
+        public: the pytest files that students get.
+        hidden: the pytest files that they never see.
+        points: the sum of automatic points, clean start included.
+        manual_points: points for written answers, outside `points`.
+        clean_start: points for a notebook in which no cell raises from a clean start.
+        modules: the modules of `mlsys_lab` that graded code may import.
+        preload: modules that the worker imports once, before any submission.
+    """
+
+    name: str
+    title: str
+    folder: Path
+    source: Path
+    public: tuple[Path, ...]
+    hidden: tuple[Path, ...] = ()
+    points: float = 10.0
+    manual_points: float = 0.0
+    clean_start: float = 0.0
+    questions: Mapping[str, Question] = field(default_factory=dict)
+    modules: tuple[str, ...] = ()
+    preload: tuple[str, ...] = ("numpy",)
+    limits: Limits = Limits()
+    is_lab: bool = False
+
+    @property
+    def notebook(self) -> Path:
+        """The paired notebook, beside the source."""
+        return self.source.with_suffix(".ipynb")
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """Every top-level name that some test asks for, in the order of the questions."""
+        return tuple(dict.fromkeys(name for q in self.questions.values() for name in q.names))
+
+    def version(self) -> str:
+        """A hash of the tests and of assignment.toml: two gradings with the same version judged alike."""
+        digest = hashlib.sha256()
+        toml = self.folder / "assignment.toml"
+        for path in [*self.public, *self.hidden, *([toml] if toml.exists() and not self.is_lab else [])]:
+            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        return digest.hexdigest()[:12]
+
+
+def load_assignment(folder: Path, *, private: Path | None = None) -> Assignment:
+    """Read a homework from its folder.
+
+    Args:
+        folder: holds `assignment.toml`, the source it names, and `tests/public`, `tests/hidden`.
+        private: an instructor's folder of further hidden tests, besides `private = PATH` in the toml.
+
+    Raises:
+        UsageError: no readable `assignment.toml`, or one that names what is not there.
+    """
+    path = folder / "assignment.toml"
+    if not path.is_file():
+        raise UsageError(f"{folder} holds no assignment.toml: name a homework (hw1) or a folder that has one")
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid TOML: {error}") from None
+    try:
+        return _from_table(folder, table, private)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{path}: {type(error).__name__}: {error}; see assignments/hw1/assignment.toml") from None
+
+
+def _from_table(folder: Path, table: Mapping[str, Any], private: Path | None) -> Assignment:
+    questions = {
+        key: Question(key, str(q["title"]), tuple(q.get("names", ())))
+        for key, q in table.get("questions", {}).items()
+    }
+    hidden_folders = [folder / "tests" / "hidden"]
+    if table.get("private"):
+        hidden_folders.append((folder / str(table["private"])).resolve())
+    if private is not None:
+        hidden_folders.append(private)
+    for extra in hidden_folders[1:]:
+        if not extra.is_dir():
+            raise UsageError(f"the folder of private tests {extra} is not there")
+    return Assignment(
+        name=str(table["name"]),
+        title=str(table["title"]),
+        folder=folder,
+        source=folder / str(table.get("source", f"{table['name']}.py")),
+        public=tuple(sorted((folder / "tests" / "public").glob("test_*.py"))),
+        hidden=tuple(p for f in hidden_folders for p in sorted(f.glob("test_*.py"))),
+        points=float(table.get("points", 100)),
+        manual_points=float(table.get("manual_points", 0)),
+        clean_start=float(table.get("clean_start", 0)),
+        questions=questions,
+        modules=tuple(table.get("modules", ())),
+        preload=tuple(table.get("preload", ("numpy",))),
+        limits=Limits(**table.get("limits", {})),
+    )
+
+
+def load_lab(source: Path) -> Assignment:
+    """Read a lab from its solved source, `labs/NN_name.py`; title and points come from its metadata."""
+    from autograder.notebook import header
+
+    number = source.name.split("_")[0]
+    facts = header(source)
+    return Assignment(
+        name=f"lab{number}",
+        title=str(facts["title"]),
+        folder=source.parent,
+        source=source,
+        public=tuple(p for p in [source.parent / "checks" / f"test_{number}.py"] if p.is_file()),
+        points=float(facts["points"]),
+        modules=("*",),
+        is_lab=True,
+    )
+
+
+def find(root: Path) -> dict[str, Assignment]:
+    """Every lab and homework below a course's root, by name, in order: a new one is found by its folder."""
+    labs = [p for p in sorted((root / "labs").glob("*.py")) if re.match(r"\d\d[a-z]?_", p.name)]
+    homework = sorted(p.parent for p in (root / "assignments").glob("*/assignment.toml"))
+    found = [load_lab(p) for p in labs] + [load_assignment(f) for f in homework]
+    return {a.name: a for a in found}
