@@ -247,7 +247,7 @@ class Sandbox:
 
     def _config(self, base: str, *, root: bool) -> dict[str, Any]:
         environment = {f"{name}_NUM_THREADS": "1" for name in _THREADS}
-        environment |= {"LANG": "C.UTF-8", "MPLBACKEND": "Agg", "PYTHONDONTWRITEBYTECODE": "1"}
+        environment |= {"LANG": "C.UTF-8", "MPLBACKEND": "Agg", "PYTHONDONTWRITEBYTECODE": "1", "JOBLIB_MULTIPROCESSING": "0"}
         environment |= {"PATH": f"{sys.prefix}/bin:/usr/bin:/bin", "PYTHONPATH": f"{base}/packages"}
         if self.view.tree is not None:
             environment["MLSYS_LAB_COURSE"] = f"{base}/tree"
