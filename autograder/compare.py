@@ -97,7 +97,7 @@ def _compare_numbers(actual: Any, expected: Any, rtol: float, atol: float, fail:
     if bad_nan:
         share += f" ({bad_nan} NaN)"
     shown = "" if ours.shape else f": expected {_short(expected)}, got {_short(actual)}"
-    fail(share + shown, share)
+    fail(share + shown, "values differ" if ours.shape else "the value differs")
 
 
 def _far(actual: np.ndarray, expected: np.ndarray, rtol: float, atol: float) -> np.ndarray:
