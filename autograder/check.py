@@ -1,7 +1,7 @@
-"""Feedback in the notebook: `check("hw1.q1a", my_function)` runs that question's public tests and says how it went.
+"""Feedback in the notebook: `check("hw1.q1a", my_function)` runs a question's public tests.
 
-One line when all is right or nothing is written yet; a drawing of expected, yours and the difference when a value is
-wrong. It never raises, so that Run All reaches the end of an unsolved notebook.
+One line when all is right or nothing is written yet; a drawing of expected, yours and the difference when a
+value is wrong. It never raises, so that Run All reaches the end of an unsolved notebook.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a learner sees when a check fails: expected, yours and the difference, drawn, and the same in words.
 
-Both come from one comparison, so that the picture and its text equivalent cannot disagree. Outside a notebook the
-words alone are printed.
+Both come from one comparison, so that the picture and its text equivalent cannot disagree. Outside a notebook
+the words alone are printed.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def described(mismatch: Mismatch) -> list[str]:
 
 
 def drawn(mismatch: Mismatch) -> str | None:
-    """An HTML figure of expected, yours and difference for arrays of one or two axes; None for anything else."""
+    """An HTML figure of expected, yours and difference for arrays of one or two axes, else None."""
     pair = _numeric_pair(mismatch)
     if pair is None or pair[0].ndim not in (1, 2) or not 2 <= pair[0].size <= MOST_POINTS:
         return None
@@ -94,9 +94,9 @@ def _draw_grids(figure: Any, expected: np.ndarray, actual: np.ndarray) -> None:
     finite = np.concatenate([expected[np.isfinite(expected)], actual[np.isfinite(actual)], [0.0]])
     reach = float(np.max(np.abs(gap[np.isfinite(gap)]), initial=0.0)) or 1.0
     panels = [
-        ("Expected", expected, dict(vmin=finite.min(), vmax=finite.max(), cmap="viridis")),
-        ("Yours", actual, dict(vmin=finite.min(), vmax=finite.max(), cmap="viridis")),
-        ("Difference: yours - expected", gap, dict(vmin=-reach, vmax=reach, cmap="PuOr")),
+        ("Expected", expected, {"vmin": finite.min(), "vmax": finite.max(), "cmap": "viridis"}),
+        ("Yours", actual, {"vmin": finite.min(), "vmax": finite.max(), "cmap": "viridis"}),
+        ("Difference: yours - expected", gap, {"vmin": -reach, "vmax": reach, "cmap": "PuOr"}),
     ]
     for axes, (title, values, options) in zip(figure.subplots(1, 3), panels, strict=True):
         image = axes.imshow(values, aspect="auto", interpolation="nearest", **options)

@@ -1,7 +1,7 @@
 """The student's code in the notebook's own process, for `check`: no sandbox, the same rules for values.
 
-Arguments are copied on the way in, as they are on the way into a worker: a function that changes its input in place
-neither passes nor fails because of it.
+Arguments are copied on the way in, as they are on the way into a worker: a function that changes its input in
+place neither passes nor fails because of it.
 """
 
 from __future__ import annotations

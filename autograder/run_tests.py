@@ -1,7 +1,8 @@
 """pytest on the trusted side: the tests of an assignment against one student's code, by value.
 
-pytest runs here with the hidden tests; the student's code runs wherever the session keeps it (the notebook's own
-process for `check`, a sandboxed worker for `grade`). A test reaches it through the fixture `student` alone.
+pytest runs here with the hidden tests; the student's code runs wherever the session keeps it (the notebook's
+own process for `check`, a sandboxed worker for `grade`). A test reaches it through the fixture `student`
+alone.
 """
 
 from __future__ import annotations
@@ -83,7 +84,15 @@ def run_tests(
     """
     plugin = _Plugin(session, seed, question)
     arguments = ["-c", "/dev/null", "--rootdir=/", "--noconftest", "--import-mode=importlib"]
-    arguments += ["--disable-plugin-autoload", "-p", "no:cacheprovider", "-p", "no:terminal", "-p", "no:logging"]
+    arguments += [
+        "--disable-plugin-autoload",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:terminal",
+        "-p",
+        "no:logging",
+    ]
     arguments += ["-p", "no:faulthandler", "--capture=no", "--strict-markers", *map(str, paths)]
     said = StringIO()
     with redirect_stdout(said), redirect_stderr(said):
@@ -203,6 +212,7 @@ def _hidden(error: BaseException, test: Path) -> str:
 
 
 def _line_in(error: BaseException, test: Path) -> int:
-    lines = [f.lineno or 0 for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).name == test.name]
+    lines = [
+        f.lineno or 0 for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).name == test.name
+    ]
     return lines[-1] if lines else 0
-

@@ -51,5 +51,6 @@ def style() -> dict[str, Any]:
         "lines.linewidth": 2.0,
         "figure.constrained_layout.use": True,
     }
-    mpl.rcParams.update(settings)
+    for name, value in settings.items():
+        mpl.rcParams[name] = value
     return settings
