@@ -12,6 +12,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 #: More than any homework needs; a notebook with all its figures is a few MiB.
@@ -83,7 +84,7 @@ def _zip(path: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
             if kind == 0o120000:
                 raise UnsafeArchive("the archive holds a symbolic link: put the file itself into it")
             if not info.is_dir():
-                yield info.filename, info.file_size, lambda i=info: _capped(archive, i)
+                yield info.filename, info.file_size, partial(_capped, archive, info)
 
 
 def _capped(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
@@ -104,7 +105,7 @@ def _tar(path: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
                 continue
             if not member.isreg() or member.sparse is not None:
                 raise UnsafeArchive("the archive holds something that is no file: pack only your own folder")
-            yield member.name, member.size, lambda m=member: _member(archive, m)
+            yield member.name, member.size, partial(_member, archive, member)
 
 
 def _member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

@@ -51,6 +51,6 @@ def style() -> dict[str, Any]:
         "lines.linewidth": 2.0,
         "figure.constrained_layout.use": True,
     }
-    for name, value in settings.items():
-        mpl.rcParams[name] = value
+    rc: Any = mpl.rcParams
+    rc.update(settings)
     return settings
