@@ -1,8 +1,8 @@
 """One submission to one row: its tests by value, its notebook from a clean start, its points.
 
-The score of a test is its points or nothing; a question is as fine-grained as its tests. Points for a clean start
-(no cell raises when the notebook is run from top to bottom) are multiplied by the share of the other points earned:
-an empty notebook runs cleanly too.
+The score of a test is its points or nothing; a question is as fine-grained as its tests. Points for a clean
+start (no cell raises when the notebook is run from top to bottom) are multiplied by the share of the other
+points earned: an empty notebook runs cleanly too.
 """
 
 from __future__ import annotations

@@ -51,7 +51,9 @@ class SandboxSession:
             self._lost[question] = self._worker.ended or WorkerDied("WorkerDied", "the process ended")
         if question in self._lost:
             first = self._lost[question]
-            raise type(first)(first.kind, f"{first.message} earlier in this question; not run again", *_place(first))
+            raise type(first)(
+                first.kind, f"{first.message} earlier in this question; not run again", *_place(first)
+            )
         if time.monotonic() >= self._ends:
             limit = self._limits.submission_s
             raise CallTimeout("Timeout", f"the submission used up its {limit:g} s before this question")
