@@ -46,6 +46,7 @@ class Graded:
     Attributes:
         status: `graded`, or `error` where there was nothing to grade; `message` says why in one line.
         clean_start: points for running from a clean start, None where that was not tried.
+        clean_start_ran: no cell raised; `clean_start_message` says which did.
         notes: what the student should know besides: cells that failed to load, names that are missing.
         printed: what the code printed while it was graded, capped.
     """
@@ -62,6 +63,7 @@ class Graded:
     tests: tuple[TestRow, ...] = ()
     clean_start: float | None = None
     clean_start_points: float = 0.0
+    clean_start_ran: bool = False
     clean_start_message: str = ""
     notes: tuple[str, ...] = ()
     printed: str = ""
@@ -132,7 +134,7 @@ def grade(
         printed = session.close()
     rows = tuple(_row(r) for r in results)
     earned, possible = sum(r.score for r in rows), sum(r.max_score for r in rows)
-    clean, said = (None, "") if kernels is None else _clean_start(submission, cells, assignment, kernels)
+    clean, said = (False, "") if kernels is None else _clean_start(submission, cells, assignment, kernels)
     share = earned / possible if possible else 0.0
     clean_points = round(assignment.clean_start * share, 2) if clean else 0.0
     return Graded(
@@ -148,6 +150,7 @@ def grade(
         tests=rows,
         clean_start=None if kernels is None else clean_points,
         clean_start_points=assignment.clean_start,
+        clean_start_ran=bool(clean),
         clean_start_message=said,
         notes=_notes(session.load_errors, session.missing),
         printed=printed,

@@ -131,10 +131,8 @@ def gradebook(graded: list[Graded], assignment: Assignment) -> str:
     columns = list(dict.fromkeys([*assignment.questions, *(q for g in graded for q in g.by_question())]))
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(
-        ["student", "name", "counted", "score", "max_score", "manual_score", *columns]
-        + ["clean_start", "status", "message"]
-    )
+    first = ["student", "name", "counted", "score", "max_score", "manual_score"]
+    writer.writerow([*first, *columns, "clean_start", "status", "message"])
     for g in graded:
         points = {key: f"{earned:g}" for key, (earned, _) in g.by_question().items()}
         clean = "" if g.clean_start is None else f"{g.clean_start:g}"

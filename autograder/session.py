@@ -83,7 +83,7 @@ class SandboxSession:
         return self._worker
 
     def _names(self, question: str) -> tuple[str, ...]:
-        """What to define: everything at once, until that has hung or crashed; then only what a question needs."""
+        """What to define: all at once, until that has hung or crashed; then what the question needs."""
         if not self._whole_load_failed:
             return self._assignment.wanted
         found = self._assignment.questions.get(question)
