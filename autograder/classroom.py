@@ -104,8 +104,8 @@ def grade_class(
             write_class(ordered, assignment, out, facts)
     except OSError as error:
         raise UsageError(
-            f"cannot write to {out}: {error.strerror or error}. Free some space or name another folder with --out; "
-            f"the same command goes on where it stopped"
+            f"cannot write to {out}: {error.strerror or error}. Free some space or name another folder with "
+            "--out; the same command goes on where it stopped"
         ) from None
     return ordered
 

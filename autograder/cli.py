@@ -40,7 +40,7 @@ class Course:
         if folder.exists():
             raise UsageError(f"{name} is no homework: name one first, as in `mlsys-lab grade hw1 {name}`")
         known = ", ".join(found) or "none here"
-        raise UsageError(f"there is no homework or lab {name!r}: there are {known} (or name a folder with one)")
+        raise UsageError(f"there is no homework or lab {name!r}; there are: {known} (or name a folder)")
 
 
 def _course(context: typer.Context) -> Course:
@@ -54,15 +54,16 @@ def grade(
     context: typer.Context,
     homework: Annotated[str, typer.Argument(metavar="[HW|FOLDER]", help="Homework to grade.")] = "",
     submissions: Annotated[
-        list[Path] | None, typer.Argument(metavar="[SUBMISSION...]", help="Notebooks, .py, folders, archives.")
+        list[Path] | None,
+        typer.Argument(metavar="[SUBMISSION...]", help="Notebooks, .py, folders, archives."),
     ] = None,
-    tests: Annotated[Path | None, typer.Option(metavar="DIR", help="Further hidden tests, kept elsewhere.")] =
-    None, out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default grades/HW; the same DIR
-    resumes.")] = None, jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Submissions at a time.")]
-    = os.cpu_count() or 1, sandbox: Annotated[str, typer.Option(metavar="LEVEL", help="auto, namespaces, uid
-    or none.")] = "auto", nbval: Annotated[bool, typer.Option("--nbval/--no-nbval", help="Also run each
-    notebook from the top.")] = True, as_json: Annotated[bool, typer.Option("--json", help="Print
-    summary.json.")] = False,
+    tests: Annotated[Path | None, typer.Option(metavar="DIR", help="More hidden tests.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: grades/HW. Resumes.")] = None,
+    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Submissions at a time.")] = os.cpu_count()
+    or 1,
+    sandbox: Annotated[str, typer.Option(metavar="LEVEL", help="auto, namespaces, uid or none.")] = "auto",
+    nbval: Annotated[bool, typer.Option(help="Also run each notebook from the top.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print summary.json.")] = False,
 ) -> None:
     """Grade a class with pytest and nbval, each submission in a sandbox.
 
@@ -86,8 +87,8 @@ def grade(
     level = choose(sandbox)
     if level == "none" and sandbox != "none" and not bundled:
         raise UsageError(
-            "no sandbox works here, so the work of others is not run; see `mlsys-lab doctor`, or accept the
-            risk " "with --sandbox none"
+            "no sandbox works here, so the work of others is not run; see `mlsys-lab doctor`, or accept the risk "
+            "with --sandbox none"
         )
     found = collect(paths, assignment)
     target = out or Path("grades") / assignment.name
@@ -97,11 +98,11 @@ def grade(
     with Screen(len(found), console) as screen, staged(assignment, course.root) as tree:
         plan = Plan(level, tree, course.library, nbval, jobs)
         try:
-            rows = grade_class(
-                found, assignment, plan, target, on_start=screen.started, on_done=screen.done
-            )
+            rows = grade_class(found, assignment, plan, target, on_start=screen.started, on_done=screen.done)
         except KeyboardInterrupt:
-            raise Interrupted(f"interrupted; what was graded is in {target}, the same command goes on") from None
+            raise Interrupted(
+                f"interrupted; {target} has what was graded, the same command goes on"
+            ) from None
     if as_json:
         print((target / "summary.json").read_text(encoding="utf-8"), end="")
         return
@@ -127,8 +128,8 @@ def verify(
 
     Example: mlsys-lab verify hw1
     """
-    from autograder.verify import verify as run
     from autograder.sandbox import choose
+    from autograder.verify import verify as run
 
     course = _course(context)
     found = find(course.root)
@@ -172,8 +173,9 @@ def release(
 @app.command()
 def check(
     context: typer.Context,
-    notebook: Annotated[Path | None, typer.Argument(metavar="[NOTEBOOK]", help="Yours; default: here.")] =
-    None,
+    notebook: Annotated[
+        Path | None, typer.Argument(metavar="[NOTEBOOK]", help="Yours; default: here.")
+    ] = None,
 ) -> None:
     """Run the public checks on your own work, as its notebook would; no sandbox.
 

@@ -38,8 +38,8 @@ def doctor(
     raise typer.Exit(examine(as_json=as_json, say=print))
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def test(
+@app.command(name="test", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def run_tests(
     context: typer.Context,
     shots: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Also make every picture there is.")
