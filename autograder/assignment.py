@@ -113,9 +113,7 @@ def load_assignment(folder: Path, *, private: Path | None = None) -> Assignment:
     try:
         return _from_table(folder, table, private)
     except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(
-            f"{path}: {type(error).__name__}: {error}; see assignments/hw1/assignment.toml"
-        ) from None
+        raise UsageError(f"{path}: {type(error).__name__}: {error}; see assignments/hw1/assignment.toml") from None
 
 
 def _from_table(folder: Path, table: Mapping[str, Any], private: Path | None) -> Assignment:

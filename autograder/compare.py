@@ -24,9 +24,7 @@ class Mismatch(AssertionError):
         reason: one line without any expected value, fit for a hidden test.
     """
 
-    def __init__(
-        self, message: str, *, expected: Any, actual: Any, input: Any, where: str, reason: str
-    ) -> None:
+    def __init__(self, message: str, *, expected: Any, actual: Any, input: Any, where: str, reason: str) -> None:
         super().__init__(message)
         self.expected, self.actual, self.input = expected, actual, input
         self.where, self.reason = where, reason
@@ -62,19 +60,13 @@ def _compare(actual: Any, expected: Any, rtol: float, atol: float, given: Any, w
         if not isinstance(actual, dict):
             fail(f"expected a dict, got {_kind(actual)}", f"a dict is asked for, got {_kind(actual)}")
         if set(actual) != set(expected):
-            fail(
-                f"expected the keys {_short(list(expected))}, got {_short(list(actual))}",
-                "the keys are not those",
-            )
+            fail(f"expected the keys {_short(list(expected))}, got {_short(list(actual))}", "the keys are not those")
         for key, value in expected.items():
             _compare(actual[key], value, rtol, atol, given, f"{where}[{key!r}]")
     elif isinstance(expected, str | bytes | None | bool | np.bool_ | set | frozenset):
         same_kind = isinstance(actual, bool | np.bool_) == isinstance(expected, bool | np.bool_)
         if not same_kind or isinstance(actual, np.ndarray) or type(actual) is float or actual != expected:
-            fail(
-                f"expected {_short(expected)}, got {_short(actual)}",
-                f"got {_kind(actual)}, not what is asked for",
-            )
+            fail(f"expected {_short(expected)}, got {_short(actual)}", f"got {_kind(actual)}, not what is asked for")
     elif isinstance(expected, Sequence) and not _is_numeric(expected):
         if not isinstance(actual, list | tuple):
             fail(f"expected a {type(expected).__name__}, got {_kind(actual)}", f"got {_kind(actual)}")

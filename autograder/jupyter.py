@@ -1,8 +1,9 @@
 """Opening the workspace in JupyterLab, on this machine alone.
 
-Everything that JupyterLab reads or writes for itself lies in the workspace's `.jupyter`: nothing in the learner's home
-or environment changes, and nobody's own settings change the course. The kernel keeps the portable name `python3`, so
-that a notebook saved here opens in Colab or VS Code too; here it is shown as "MLSys Lab".
+Everything that JupyterLab reads or writes for itself lies in the workspace's `.jupyter`: nothing in the
+learner's home or environment changes, and nobody's own settings change the course. The kernel keeps the
+portable name `python3`, so that a notebook saved here opens in Colab or VS Code too; here it is shown as
+"MLSys Lab".
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ OVERRIDES = {
 def workspace_for(start: Path | None = None) -> tuple[Path, Path]:
     """Which tree to open and which workspace it goes to: (root, workspace).
 
-    Inside a workspace it is that one; otherwise `workspace/` in the course's folder, or in the current folder where
-    the course comes with the wheel.
+    Inside a workspace it is that one; otherwise `workspace/` in the course's folder, or in the current
+    folder where the course comes with the wheel.
     """
     here = (start or Path.cwd()).resolve()
     inside = next((folder for folder in (here, *here.parents) if is_workspace(folder)), None)

@@ -1,7 +1,7 @@
 """What this machine has, in one line, without touching it.
 
-Nothing is probed that could start a driver, a compiler or a download: the line is printed by the first cell of every
-notebook, on machines that we have never seen.
+Nothing is probed that could start a driver, a compiler or a download: the line is printed by the first cell
+of every notebook, on machines that we have never seen.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def cores() -> int:
 
 
 def memory_bytes() -> int | None:
-    """The machine's memory in bytes, or the container's where that is less; None where the system does not say."""
+    """Memory in bytes, or the container's limit where that is less; None where the system does not say."""
     try:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):

@@ -1,7 +1,8 @@
 """Reading notebooks: what a submission holds, and what a source says of itself.
 
-A submission is a stranger's file, so it is read with `json` alone: no code of the file is parsed here, nothing is
-keyed on metadata, and whatever is wrong with it becomes one line. The course's own sources are read by jupytext.
+A submission is a stranger's file, so it is read with `json` alone: no code of the file is parsed here,
+nothing is keyed on metadata, and whatever is wrong with it becomes one line. The course's own sources are
+read by jupytext.
 """
 
 from __future__ import annotations

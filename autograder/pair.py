@@ -1,8 +1,9 @@
 """From a solved source to its paired notebook: `python -m autograder.pair labs/00_trust.py`.
 
-The .py is what people edit, review and diff; the .ipynb is derived from it, and deriving it again changes nothing.
-For that, a cell's id comes from its grade_id or its content, and outputs are stored for one kind of cell alone:
-those that nbval compares (tag `nbval-check-output`), with the execution count without which nbval would skip them.
+The .py is what people edit, review and diff; the .ipynb is derived from it, and deriving it again changes
+nothing. For that, a cell's id comes from its grade_id or its content, and outputs are stored for one kind
+of cell alone: those that nbval compares (tag `nbval-check-output`), with the execution count without which
+nbval would skip them.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ KERNEL = {"display_name": "MLSys Lab", "language": "python", "name": "python3"}
 
 #: The first code cell of every notebook, tagged `setup`; derived notebooks and sources are held to it.
 SETUP = f"""\
-# Setup, safe to run again: installs the course where it is missing (Colab), sets one thread and the plot style.
+# Setup, safe to run again: installs the course where it is missing, sets one thread and the plot style.
 import importlib
 import os
 import subprocess
@@ -150,7 +151,7 @@ def execute(notebook: NotebookNode, folder: Path, *, timeout_s: int = 120) -> No
 
 
 def pair(source: Path) -> Path:
-    """Write the .ipynb beside a source, running it where cells are compared; the source's setup cell is renewed."""
+    """Write the .ipynb beside a source, run where cells are compared; renew the source's setup cell."""
     target = source.with_suffix(".ipynb")
     text = write_percent(read_source(source))
     if text != source.read_text(encoding="utf-8"):

@@ -15,12 +15,12 @@ def reference(root: Path, lab: str, question: str) -> dict[str, Callable[..., An
     """Load the reference functions of one exercise.
 
     Args:
-        root: the course's tree; an instructor's has the solved source, a learner's the packed file beside the checks.
+        root: the course's tree; an instructor's has the solved source, a learner's the packed file.
         lab: `lab00`.
         question: `q1`.
 
     Returns:
-        The functions and classes that the exercise's cell defines, by name, each marked `__reference__ = True`.
+        The functions and classes of the exercise's cell by name, each marked `__reference__ = True`.
 
     Raises:
         UsageError: there is no such lab or question.

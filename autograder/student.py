@@ -1,9 +1,9 @@
 """From a solved notebook to the one that students get.
 
-A region between the line markers `### BEGIN SOLUTION` and `### END SOLUTION` becomes a stub: inside a function
-`raise NotImplementedError` at the same indentation; at the top of a cell, where raising would stop "Run All", the
-names that the region assigns become None. A line `### STARTER: code` inside the region is what students get instead
-(a leak to be found). In text the region becomes a place to write.
+A region between the line markers `### BEGIN SOLUTION` and `### END SOLUTION` becomes a stub: inside a
+function `raise NotImplementedError` at the same indentation; at the top of a cell, where raising would stop
+"Run All", the names that the region assigns become None. A line `### STARTER: code` inside the region is
+what students get instead (a leak to be found). In text the region becomes a place to write.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ def without_solution(text: str, where: str, kind: str = "code") -> str:
         UsageError: as `student_notebook`.
 
     Example:
-        >>> print(without_solution("def f(x):\\n    ### BEGIN SOLUTION\\n    return x\\n    ### END SOLUTION", "q1"))
-        def f(x):
-            raise NotImplementedError("your code here")
+        >>> print(without_solution("def f():\\n  ### BEGIN SOLUTION\\n  return 1\\n  ### END SOLUTION", "q1"))
+        def f():
+          raise NotImplementedError("your code here")
     """
     lines, kept = text.split("\n"), []
     region: list[str] | None = None
@@ -95,9 +95,9 @@ def without_solution(text: str, where: str, kind: str = "code") -> str:
 
 
 def solution_lines(source: Path) -> set[str]:
-    """The lines that must not be found in anything students get, stripped; short ones that say nothing are left out.
+    """The lines that must not be found in anything students get, stripped.
 
-    A line that stands outside a region of the same source as well (`return total`) is no secret.
+    Short ones that say nothing are left out. A line that stands outside a region of the same source as well (`return total`) is no secret.
     """
     secret: set[str] = set()
     open_text: set[str] = set()
@@ -112,8 +112,8 @@ def solution_lines(source: Path) -> set[str]:
 def reference_code(source: Path) -> dict[str, tuple[str, str]]:
     """The solved code of each exercise by question: `{"q1": (what it needs, its cell)}`.
 
-    What it needs are the imports, functions and classes that stand above it. The exercise of question `lab00.q1` is
-    the cell tagged `exercise` whose grade_id is `lab00-q1`.
+    What it needs are the imports, functions and classes that stand above it. The exercise of question
+    `lab00.q1` is the cell tagged `exercise` whose grade_id is `lab00-q1`.
     """
     shared: list[str] = []
     found: dict[str, tuple[str, str]] = {}
@@ -128,7 +128,7 @@ def reference_code(source: Path) -> dict[str, tuple[str, str]]:
 
 
 def packed_reference(source: Path) -> str:
-    """A lab's reference as the JSON file that learners get, packed so that nobody reads an answer by accident."""
+    """A lab's reference as the JSON that learners get, packed so that nobody reads an answer by accident."""
     packed = {
         question: base64.b85encode(zlib.compress(json.dumps(parts).encode(), 9)).decode()
         for question, parts in reference_code(source).items()

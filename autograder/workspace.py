@@ -1,7 +1,8 @@
 """Trees of the course: where one is, what students get of it, and writing it without touching anyone's work.
 
-Whoever writes into a student's folder records a hash of each file as written. A file that still has that hash is
-nobody's work and may be renewed; any other is left alone, and its new version goes to `new-version/`.
+Whoever writes into a student's folder records a hash of each file as written. A file that still has that
+hash is nobody's work and may be renewed; any other is left alone, and its new version goes to
+`new-version/`.
 """
 
 from __future__ import annotations
