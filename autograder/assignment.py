@@ -1,8 +1,8 @@
 """What a homework or a lab asks for: its files, questions, points and limits.
 
 A homework says so in `assignments/hwN/assignment.toml`; a lab in the metadata of its notebook. Both become an
-`Assignment`, so that release, verify and check have one thing to work on. The points of a test stand on the test
-itself (`@pytest.mark.points`); nothing here repeats them but the sum.
+`Assignment`, so that release, verify and check have one thing to work on. The points of a test stand on the
+test itself (`@pytest.mark.points`); nothing here repeats them but the sum.
 """
 
 from __future__ import annotations
@@ -113,7 +113,9 @@ def load_assignment(folder: Path, *, private: Path | None = None) -> Assignment:
     try:
         return _from_table(folder, table, private)
     except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{path}: {type(error).__name__}: {error}; see assignments/hw1/assignment.toml") from None
+        raise UsageError(
+            f"{path}: {type(error).__name__}: {error}; see assignments/hw1/assignment.toml"
+        ) from None
 
 
 def _from_table(folder: Path, table: Mapping[str, Any], private: Path | None) -> Assignment:

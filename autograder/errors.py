@@ -1,0 +1,56 @@
+"""What can go wrong in a student's code, as the trusted side sees it: each with one clear line.
+
+A message may hold anything that the student wrote; whoever shows it escapes it. Nothing here holds an
+expected value.
+"""
+
+from __future__ import annotations
+
+
+class StudentError(Exception):
+    """The student's code raised, or could not be run.
+
+    Attributes:
+        kind: the exception's type name, `ValueError`.
+        message: its text, capped.
+        cell: number of the code cell, from 1, where it is known.
+        line: the line within that cell, from 1.
+    """
+
+    def __init__(self, kind: str, message: str, cell: int | None = None, line: int | None = None) -> None:
+        super().__init__(kind, message, cell, line)
+        self.kind, self.message, self.cell, self.line = kind, message, cell, line
+
+    @property
+    def place(self) -> str:
+        """`cell 4, line 2`, or what is known of it, or nothing."""
+        parts = [f"cell {self.cell}" if self.cell else "", f"line {self.line}" if self.line else ""]
+        return ", ".join(p for p in parts if p)
+
+    def public(self) -> str:
+        """One line for the student: kind, text and place."""
+        text = " ".join(f"{self.kind}: {self.message}".split()) if self.message else self.kind
+        return f"{text} ({self.place})" if self.place else text
+
+    def withheld(self) -> str:
+        """The same without the text, which could carry a hidden test's inputs out."""
+        return f"{self.kind} ({self.place})" if self.place else self.kind
+
+    def __str__(self) -> str:
+        return self.public()
+
+
+class CallTimeout(StudentError):
+    """A call, or the whole question or submission, used up its time."""
+
+
+class WorkerDied(StudentError):
+    """The student's process ended: by itself, by a crash, or by a limit."""
+
+
+class MemoryExceeded(StudentError):
+    """The student's process asked for more memory than it may have."""
+
+
+class ProtocolError(StudentError):
+    """The student's process answered with something that is not an answer."""
