@@ -6,13 +6,15 @@ value is wrong. It never raises, so that Run All reaches the end of an unsolved 
 
 from __future__ import annotations
 
-import importlib.util
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from autograder.assignment import UsageError
 from autograder.local import LocalSession
+from autograder.reference import reference
+from autograder.workspace import course_root
 
 _passed: dict[str, bool] = {}
 
@@ -54,19 +56,19 @@ def skip(question: str) -> Any:
         question: `lab00.q1`.
 
     Returns:
-        The reference function, or None (and one line) where there is none.
+        The reference function (a tuple of them where the exercise has several), or None and one line.
     """
     name, part = _split(question)
     if not name.startswith("lab"):
         print(f"{question}: only labs can be skipped; ask for help with a homework instead")
         return None
-    path = _public_tests(name)[0].parent / f"reference_{name.removeprefix('lab')}.py"
-    answers = getattr(_module(path), "ANSWERS", {}) if path.is_file() else {}
-    if part not in answers:
-        print(f"{question}: there is no reference to load")
+    try:
+        found = list(reference(course_root(), name, part).values())
+    except UsageError as error:
+        print(f"{question}: {error}")
         return None
     print(f"{question}: the reference stands in for yours from here on (no points)")
-    return answers[part]
+    return found[0] if len(found) == 1 else tuple(found)
 
 
 def _check(question: str, functions: tuple[Any, ...], values: Mapping[str, Any]) -> bool:
@@ -105,8 +107,6 @@ def _split(question: str) -> tuple[str, str]:
 
 
 def _public_tests(name: str) -> list[Path]:
-    from autograder.workspace import course_root
-
     root = course_root()
     if name.startswith("lab"):
         found = sorted((root / "labs" / "checks").glob(f"test_{name.removeprefix('lab')}.py"))
@@ -115,15 +115,6 @@ def _public_tests(name: str) -> list[Path]:
     if not found:
         raise LookupError(f"{root} holds no checks for {name!r}: is the name right, and the folder complete?")
     return found
-
-
-def _module(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def _count(n: int, noun: str) -> str:

@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import secrets
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -238,14 +239,12 @@ def _grade_in_child(
 
 
 @contextmanager
-def staged(assignment: Assignment, root: Path) -> Iterator[Path]:
+def staged(assignment: Assignment) -> Iterator[Path]:
     """The student version of one assignment in a folder that the kernels' sandbox may see."""
-    import tempfile
-
-    from autograder.release import write_tree
+    from autograder.workspace import student_files, write_tree
 
     with tempfile.TemporaryDirectory(prefix="mlsys-lab-tree-") as folder:
-        write_tree([assignment], Path(folder), root)
+        write_tree(student_files({assignment.name: assignment}), Path(folder), kind="release")
         yield Path(folder)
 
 

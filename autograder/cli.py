@@ -52,10 +52,10 @@ def _course(context: typer.Context) -> Course:
 @app.command()
 def grade(
     context: typer.Context,
-    homework: Annotated[str, typer.Argument(metavar="[HW|FOLDER]", help="Homework to grade.")] = "",
+    homework: Annotated[str, typer.Argument(metavar="HW|FOLDER", help="Homework to grade.")] = "",
     submissions: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[SUBMISSION...]", help="Notebooks, .py, folders, archives."),
+        typer.Argument(metavar="SUBMISSION", help="Notebooks, .py, folders, archives."),
     ] = None,
     tests: Annotated[Path | None, typer.Option(metavar="DIR", help="More hidden tests.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: grades/HW. Resumes.")] = None,
@@ -65,7 +65,9 @@ def grade(
     nbval: Annotated[bool, typer.Option(help="Also run each notebook from the top.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary.json.")] = False,
 ) -> None:
-    """Grade a class with pytest and nbval, each submission in a sandbox.
+    """Grade a class, each submission in a sandbox.
+
+    With pytest on the tests, and with nbval on the notebook from a clean start.
 
     Without arguments: the bundled class of hw1.
 
@@ -87,15 +89,15 @@ def grade(
     level = choose(sandbox)
     if level == "none" and sandbox != "none" and not bundled:
         raise UsageError(
-            "no sandbox works here, so the work of others is not run; see `mlsys-lab doctor`, or accept the risk "
-            "with --sandbox none"
+            "no sandbox works here, so the work of others is not run: see `mlsys-lab doctor`, "
+            "or accept the risk with --sandbox none"
         )
     found = collect(paths, assignment)
     target = out or Path("grades") / assignment.name
     console = Console(stderr=True)
     if level != "namespaces":
         console.print(f"Sandbox level: {level}. What that does not hold: mlsys-lab doctor", style="bold red")
-    with Screen(len(found), console) as screen, staged(assignment, course.root) as tree:
+    with Screen(len(found), console) as screen, staged(assignment) as tree:
         plan = Plan(level, tree, course.library, nbval, jobs)
         try:
             rows = grade_class(found, assignment, plan, target, on_start=screen.started, on_done=screen.done)
@@ -117,11 +119,11 @@ class Interrupted(Exception):
 @app.command()
 def verify(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="[HW|LAB|all]", help="What to verify.")] = "all",
+    name: Annotated[str, typer.Argument(metavar="HW|LAB|all", help="What to verify.")] = "all",
     sandbox: Annotated[str, typer.Option(metavar="LEVEL", help="auto, namespaces, uid or none.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
 ) -> None:
-    """Show that homework and labs are ready to release.
+    """Show that a homework or lab can be released.
 
     The solution runs under nbval and earns full marks, every mutant loses the points it should, a planted
     error changes the score, the student version scores 0 and holds no solution.
@@ -157,7 +159,9 @@ def release(
     name: Annotated[str, typer.Argument(metavar="HW|LAB|all", help="What to release.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The student repository's folder.")],
 ) -> None:
-    """Write the students' repository: notebooks, public checks, the library as a wheel; no solution.
+    """Write the students' repository.
+
+    Notebooks, public checks and the library as a wheel; no solution.
 
     Example: mlsys-lab release all --out ../course-2027
     """
@@ -173,11 +177,11 @@ def release(
 @app.command()
 def check(
     context: typer.Context,
-    notebook: Annotated[
-        Path | None, typer.Argument(metavar="[NOTEBOOK]", help="Yours; default: here.")
-    ] = None,
+    notebook: Annotated[Path | None, typer.Argument(metavar="NOTEBOOK", help="Yours; default: here.")] = None,
 ) -> None:
-    """Run the public checks on your own work, as its notebook would; no sandbox.
+    """Run the public checks on your own work.
+
+    As its notebook would; without a sandbox.
 
     Example: mlsys-lab check assignments/hw1/hw1.ipynb
     """
@@ -193,7 +197,9 @@ def submit(
     homework: Annotated[str, typer.Argument(metavar="HW", help="The homework to hand in.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the archive goes.")] = Path("submissions"),
 ) -> None:
-    """Run your notebook from a clean start, warn about what an instructor would see, make the archive.
+    """Make the archive that you hand in.
+
+    Runs your notebook from a clean start and warns about what an instructor would see.
 
     Example: mlsys-lab submit hw1
     """
@@ -209,7 +215,9 @@ def open_(
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
     port: Annotated[int, typer.Option(metavar="P", min=0, max=65535, help="0: any free one.")] = 0,
 ) -> None:
-    """Make or update workspace/ with the student notebooks and start JupyterLab there.
+    """Start JupyterLab on the notebooks in workspace/.
+
+    Makes workspace/ or renews it.
 
     What you changed in workspace/ is never overwritten.
 

@@ -7,7 +7,6 @@ points earned: an empty notebook runs cleanly too.
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from typing import Any
 
 from autograder.assignment import Assignment
 from autograder.errors import StudentError
-from autograder.notebook import UnreadableNotebook, read_cells, sanitised
+from autograder.notebook import NotebookError, code_cells, sanitised
 from autograder.run_tests import run_tests
 from autograder.sandbox import Sandbox
 from autograder.session import SandboxSession
@@ -124,8 +123,8 @@ def grade(
     if submission.error:
         return failed(submission, assignment, submission.error, nbval, stamp)
     try:
-        cells = read_cells(submission.data, submission.kind)
-    except UnreadableNotebook as error:
+        cells = code_cells(submission.data, submission.kind)
+    except NotebookError as error:
         return failed(submission, assignment, str(error), nbval, stamp)
     session = SandboxSession(workers, cells, assignment)
     try:
@@ -134,7 +133,7 @@ def grade(
         printed = session.close()
     rows = tuple(_row(r) for r in results)
     earned, possible = sum(r.score for r in rows), sum(r.max_score for r in rows)
-    clean, said = (False, "") if kernels is None else _clean_start(submission, cells, assignment, kernels)
+    clean, said = (False, "") if kernels is None else _clean_start(submission, assignment, kernels)
     share = earned / possible if possible else 0.0
     clean_points = round(assignment.clean_start * share, 2) if clean else 0.0
     return Graded(
@@ -174,15 +173,13 @@ def _notes(errors: list[StudentError], missing: list[str]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _clean_start(
-    submission: Submission, cells: list[str], assignment: Assignment, kernels: Sandbox
-) -> tuple[bool, str]:
+def _clean_start(submission: Submission, assignment: Assignment, kernels: Sandbox) -> tuple[bool, str]:
     """Run the notebook from the top in a fresh sandboxed kernel; metadata and outputs are dropped before."""
     from autograder.run_notebook import run_notebook
 
     with tempfile.TemporaryDirectory(prefix="mlsys-lab-") as folder:
         path = Path(folder) / f"{assignment.name}.ipynb"
-        path.write_text(json.dumps(sanitised(submission.data, submission.kind)), encoding="utf-8")
+        path.write_bytes(sanitised(submission.data, submission.kind))
         limits = assignment.limits
         run = run_notebook(path, kernels, cell_timeout_s=limits.question_s, total_s=limits.submission_s)
     if run.passed:

@@ -29,7 +29,9 @@ app = typer.Typer(
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Say what this machine has, which sandbox levels work here, and what each promises.
+    """Say what this machine has and can promise.
+
+    Which sandbox levels work here, and what each of them holds.
 
     Example: mlsys-lab doctor
     """
@@ -88,18 +90,19 @@ def main() -> None:
 
 
 def _root() -> Path:
-    """The course that commands work on: the repository this package lies in, else the folder one stands in."""
+    """The course to work on: the repository this package lies in, else the current folder."""
     return PACKAGE.parent if (PACKAGE.parent / "assignments").is_dir() else Path.cwd()
 
 
 def _own_autograder() -> str:
-    """One line where `autograder` is another project's package, as there is one on the index; else nothing."""
+    """One line where `autograder` is another project's package (the index has one), else nothing."""
     import autograder
 
     if getattr(autograder, "PROJECT", None) == "mlsys-lab-course":
         return ""
     where = getattr(autograder, "__file__", None) or "an unknown place"
-    return f"another package named autograder is imported from {where}: `pip uninstall autograder`, or use lab.py"
+    fix = "`pip uninstall autograder`, or start with `python3 lab.py`"
+    return f"another package named autograder is imported from {where}: {fix}"
 
 
 def _usage() -> type[Exception]:
