@@ -157,6 +157,17 @@ def _context() -> Any:
     return multiprocessing.get_context(os.environ.get("MLSYS_LAB_START_METHOD", default))
 
 
+@contextmanager
+def opened_sandboxes(
+    assignment: Assignment, level: str, library: Path, tree: Path
+) -> Iterator[tuple[Sandbox, Sandbox]]:
+    """Both views of one assignment: for workers that run graded functions, for kernels that run notebooks."""
+    with ExitStack() as stack:
+        workers, kernels = _sandboxes(stack, assignment, Plan(level, tree, library))
+        assert kernels is not None
+        yield workers, kernels
+
+
 def _sandboxes(stack: ExitStack, assignment: Assignment, plan: Plan) -> tuple[Sandbox, Sandbox | None]:
     workers = View(packages=worker_packages(assignment, plan.library), tree=None, preload=assignment.preload)
     kernels = View(

@@ -139,7 +139,7 @@ def verify(
     level = choose(sandbox)
     outcomes: list[dict[str, Any]] = []
     for assignment in chosen:
-        for finding in run(assignment, root=course.root, library=course.library, level=level):
+        for finding in run(assignment, library=course.library, level=level):
             outcomes.append(finding.as_dict())
             if not as_json:
                 print(f"{'ok  ' if finding.ok else 'FAIL'} {assignment.name}: {finding.claim}", flush=True)
