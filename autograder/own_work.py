@@ -70,7 +70,8 @@ def _line(results: list[TestResult], question: str) -> str:
     first = next(r for r in results if not r.passed)
     if all(r.passed or r.message.startswith("NotImplementedError") for r in results):
         return f"{question}: not solved yet"
-    return f"{question}: {passed} of {len(results)} tests pass. First that does not: {first.title}: {first.message}"
+    share = f"{passed} of {len(results)} tests pass"
+    return f"{question}: {share}. First that does not: {first.title}: {first.message}"
 
 
 def _only_one(folder: Path) -> Path:
@@ -139,7 +140,7 @@ def _warnings(data: bytes, notebook: Path, homework: str) -> Iterator[str]:
         yield f"warning: the notebook is of version {made_for}, this is {here}"
     twin = notebook.with_suffix(".py")
     if twin.is_file() and _stale(data, twin.read_bytes()):
-        yield f"warning: {twin.name} and {notebook.name} differ; the notebook is what counts: save it once more"
+        yield f"warning: {twin.name} and {notebook.name} differ: save the notebook once more, it is what counts"
     yield f"running {notebook.name} from a clean start"
     failing = _failing_cells(data, notebook.parent)
     yield from (f"warning: {line}" for line in failing)
