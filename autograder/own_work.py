@@ -140,7 +140,7 @@ def _warnings(data: bytes, notebook: Path, homework: str) -> Iterator[str]:
         yield f"warning: the notebook is of version {made_for}, this is {here}"
     twin = notebook.with_suffix(".py")
     if twin.is_file() and _stale(data, twin.read_bytes()):
-        yield f"warning: {twin.name} and {notebook.name} differ: save the notebook once more, it is what counts"
+        yield f"warning: {twin.name} and {notebook.name} differ: save the notebook again, it is what counts"
     yield f"running {notebook.name} from a clean start"
     failing = _failing_cells(data, notebook.parent)
     yield from (f"warning: {line}" for line in failing)
