@@ -223,6 +223,6 @@ def open_(
 
     Example: mlsys-lab open
     """
-    from autograder.workspace import open_lab
+    from autograder.jupyter import open_lab
 
     raise typer.Exit(open_lab(no_browser=no_browser, port=port))

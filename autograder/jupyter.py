@@ -109,7 +109,7 @@ def environment(workspace: Path) -> dict[str, str]:
     }
 
 
-def server_command(workspace: Path, *, browser: bool, port: int | None) -> list[str]:
+def server_command(workspace: Path, *, browser: bool, port: int) -> list[str]:
     """The command line that starts JupyterLab in a workspace, on 127.0.0.1 only."""
     command = [
         sys.executable,
@@ -121,7 +121,7 @@ def server_command(workspace: Path, *, browser: bool, port: int | None) -> list[
         "--LabApp.extension_manager=readonly",
         "--LabApp.news_url=",
     ]
-    if port is not None:
+    if port:
         command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
     if not browser:
         command.append("--no-browser")
@@ -130,12 +130,12 @@ def server_command(workspace: Path, *, browser: bool, port: int | None) -> list[
     return command
 
 
-def open_lab(*, no_browser: bool = False, port: int | None = None, start: Path | None = None) -> int:
+def open_lab(*, no_browser: bool = False, port: int = 0, start: Path | None = None) -> int:
     """Make or renew the workspace and run JupyterLab there until it ends.
 
     Args:
         no_browser: print the address and open no browser.
-        port: the port to listen on; a free one near 8888 where None.
+        port: the port to listen on; 0 for any free one.
         start: where to look for the course; the current folder where None.
 
     Returns:

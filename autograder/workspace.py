@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from autograder.assignment import Assignment, UsageError, find
+from autograder.overview import overview
 from autograder.pair import CELL_FILTER, NOTEBOOK_FILTER, write_notebook, write_percent
 from autograder.student import packed_reference, student_notebook
 
@@ -163,17 +164,30 @@ def write_tree(files: Mapping[str, bytes], into: Path, *, kind: str) -> Written:
     return report
 
 
+def course_files(assignments: Mapping[str, Assignment]) -> dict[str, bytes]:
+    """`student_files` and the overview of the labs among them."""
+    files = student_files(assignments)
+    labs = [a.source for a in assignments.values() if a.is_lab]
+    return files | ({"labs/README.md": overview(labs).encode()} if labs else {})
+
+
 def make_workspace(root: Path, into: Path) -> Written:
-    """Make or renew a folder to work in from a course's tree: the student version, paired for JupyterLab."""
+    """Make or renew a folder to work in from a course's tree: the student version, paired for JupyterLab.
+
+    Raises:
+        UsageError: the tree holds nothing to work on.
+    """
     found = find(root)
     if not found:
         raise UsageError(f"{root} holds no lab and no homework")
-    files = student_files(found)
-    overview = root / "labs" / "README.md"
-    if overview.is_file():
-        files["labs/README.md"] = overview.read_bytes()
-    files["jupytext.toml"] = JUPYTEXT_TOML.encode()
+    files = course_files(found) | {"jupytext.toml": JUPYTEXT_TOML.encode()}
     return write_tree(files, into, kind="workspace")
+
+
+def put_files(files: Mapping[str, bytes], into: Path) -> None:
+    """Write files below a new folder that is nobody's."""
+    for path, data in files.items():
+        _put(into / path, data)
 
 
 def _write_one(
