@@ -1,16 +1,17 @@
 """What a homework or a lab asks for: its files, questions, points and limits.
 
 A homework says so in `assignments/hwN/assignment.toml`; a lab in the metadata of its notebook. Both become an
-`Assignment`, so that release, verify and check have one thing to work on. The points of a test stand on the test
-itself (`@pytest.mark.points`); nothing here repeats them but the sum.
+`Assignment`, so that release, verify and check have one thing to work on. The points of a test stand on the
+test itself (`@pytest.mark.points`); nothing here repeats them but the sum.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,9 @@ def load_assignment(folder: Path, *, private: Path | None = None) -> Assignment:
     try:
         return _from_table(folder, table, private)
     except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{path}: {type(error).__name__}: {error}; see assignments/hw1/assignment.toml") from None
+        raise UsageError(
+            f"{path}: {type(error).__name__}: {error}; see assignments/hw1/assignment.toml"
+        ) from None
 
 
 def _from_table(folder: Path, table: Mapping[str, Any], private: Path | None) -> Assignment:
@@ -148,8 +151,9 @@ def _from_table(folder: Path, table: Mapping[str, Any], private: Path | None) ->
 
 def load_lab(source: Path) -> Assignment:
     """Read a lab from its solved source, `labs/NN_name.py`; title and points come from its metadata."""
-    from autograder.notebook import header
+    from autograder.notebook import code_cells, header
 
+    cells = code_cells(source.read_bytes(), ".py")
     number = source.name.split("_")[0]
     facts = header(source)
     return Assignment(
@@ -159,6 +163,7 @@ def load_lab(source: Path) -> Assignment:
         source=source,
         public=tuple(p for p in [source.parent / "checks" / f"test_{number}.py"] if p.is_file()),
         points=float(facts["points"]),
+        questions={key: Question(key, key, names) for key, names in asked_names(cells).items()},
         modules=("*",),
         is_lab=True,
     )
@@ -170,3 +175,21 @@ def find(root: Path) -> dict[str, Assignment]:
     homework = sorted(p.parent for p in (root / "assignments").glob("*/assignment.toml"))
     found = [load_lab(p) for p in labs] + [load_assignment(f) for f in homework]
     return {a.name: a for a in found}
+
+
+def asked_names(cells: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """What each check cell hands to `check`, by question: `{"q1": ("stale_cells",)}`."""
+    found: dict[str, tuple[str, ...]] = {}
+    for cell in cells:
+        try:
+            tree = ast.parse(cell)
+        except SyntaxError:
+            continue
+        for call in (n for n in ast.walk(tree) if isinstance(n, ast.Call)):
+            if isinstance(call.func, ast.Name) and call.func.id == "check" and call.args:
+                first = call.args[0]
+                if isinstance(first, ast.Constant) and isinstance(first.value, str) and "." in first.value:
+                    names = [a.id for a in call.args[1:] if isinstance(a, ast.Name)]
+                    names += [k.arg for k in call.keywords if k.arg]
+                    found[first.value.partition(".")[2]] = tuple(names)
+    return found

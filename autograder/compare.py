@@ -1,8 +1,8 @@
 """close(): the one comparison of the course; its failure carries what to draw.
 
-numpy.testing words its failure for a programmer and lets a scalar pass for an array by broadcasting. Here the type,
-the shape and then each element must agree, and the failure keeps both sides, so that `check` can draw expected,
-yours and the difference. Where a test is hidden, the runner withholds them.
+numpy.testing words its failure for a programmer and lets a scalar pass for an array by broadcasting. Here the
+type, the shape and then each element must agree, and the failure keeps both sides, so that `check` can draw
+expected, yours and the difference. Where a test is hidden, the runner withholds them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ class Mismatch(AssertionError):
         reason: one line without any expected value, fit for a hidden test.
     """
 
-    def __init__(self, message: str, *, expected: Any, actual: Any, input: Any, where: str, reason: str) -> None:
+    def __init__(
+        self, message: str, *, expected: Any, actual: Any, input: Any, where: str, reason: str
+    ) -> None:
         super().__init__(message)
         self.expected, self.actual, self.input = expected, actual, input
         self.where, self.reason = where, reason
@@ -60,13 +62,19 @@ def _compare(actual: Any, expected: Any, rtol: float, atol: float, given: Any, w
         if not isinstance(actual, dict):
             fail(f"expected a dict, got {_kind(actual)}", f"a dict is asked for, got {_kind(actual)}")
         if set(actual) != set(expected):
-            fail(f"expected the keys {_short(list(expected))}, got {_short(list(actual))}", "the keys are not those")
+            fail(
+                f"expected the keys {_short(list(expected))}, got {_short(list(actual))}",
+                "the keys are not those",
+            )
         for key, value in expected.items():
             _compare(actual[key], value, rtol, atol, given, f"{where}[{key!r}]")
     elif isinstance(expected, str | bytes | None | bool | np.bool_ | set | frozenset):
         same_kind = isinstance(actual, bool | np.bool_) == isinstance(expected, bool | np.bool_)
         if not same_kind or isinstance(actual, np.ndarray) or type(actual) is float or actual != expected:
-            fail(f"expected {_short(expected)}, got {_short(actual)}", f"got {_kind(actual)}, not what is asked for")
+            fail(
+                f"expected {_short(expected)}, got {_short(actual)}",
+                f"got {_kind(actual)}, not what is asked for",
+            )
     elif isinstance(expected, Sequence) and not _is_numeric(expected):
         if not isinstance(actual, list | tuple):
             fail(f"expected a {type(expected).__name__}, got {_kind(actual)}", f"got {_kind(actual)}")
@@ -86,8 +94,11 @@ def _compare_numbers(actual: Any, expected: Any, rtol: float, atol: float, fail:
     if ours.shape != theirs.shape:
         said = f"expected shape {ours.shape}, got {theirs.shape}"
         fail(said, f"the shape {theirs.shape} is not the one asked for")
-    if ours.dtype.kind in "biu" and theirs.dtype.kind in "biu":
-        wrong = ours != theirs if rtol == 0 and atol == 0 else _far(theirs, ours, rtol, atol)
+    if (ours.dtype.kind == "b") != (theirs.dtype.kind == "b"):
+        wanted = "booleans" if ours.dtype.kind == "b" else "numbers"
+        fail(f"expected {wanted}, got {_kind(actual)}", f"{wanted} are asked for, got {_kind(actual)}")
+    if ours.dtype.kind in "biuO" and theirs.dtype.kind in "biuO":
+        wrong = np.asarray(ours != theirs) if rtol == 0 and atol == 0 else _far(theirs, ours, rtol, atol)
     else:
         wrong = _far(theirs, ours, rtol, atol)
     if not wrong.any():
@@ -97,15 +108,16 @@ def _compare_numbers(actual: Any, expected: Any, rtol: float, atol: float, fail:
     if bad_nan:
         share += f" ({bad_nan} NaN)"
     shown = "" if ours.shape else f": expected {_short(expected)}, got {_short(actual)}"
-    fail(share + shown, share)
+    fail(share + shown, "values differ" if ours.shape else "the value differs")
 
 
 def _far(actual: np.ndarray, expected: np.ndarray, rtol: float, atol: float) -> np.ndarray:
-    """Where the two differ by more than atol + rtol * |expected|; in the wider of both types, at least float64."""
-    wide = np.result_type(actual.dtype, expected.dtype, np.float64)
+    """Where the two differ by more than atol + rtol * |expected|, computed in float64 or wider."""
+    kinds = [np.dtype(np.float64) if d.kind == "O" else d for d in (actual.dtype, expected.dtype)]
+    wide = np.result_type(*kinds, np.float64)
     a, e = actual.astype(wide), expected.astype(wide)
     with np.errstate(invalid="ignore", over="ignore"):
-        near = np.abs(a - e) <= atol + rtol * np.abs(e)
+        near = np.isfinite(e) & (np.abs(a - e) <= atol + rtol * np.abs(e))
     return np.asarray(~(near | (a == e) | (np.isnan(a) & np.isnan(e))))
 
 

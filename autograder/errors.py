@@ -1,6 +1,7 @@
 """What can go wrong in a student's code, as the trusted side sees it: each with one clear line.
 
-A message may hold anything that the student wrote; whoever shows it escapes it. Nothing here holds an expected value.
+A message may hold anything that the student wrote; whoever shows it escapes it. Nothing here holds an
+expected value.
 """
 
 from __future__ import annotations

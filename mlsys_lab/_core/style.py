@@ -1,8 +1,8 @@
 """The one plot style and palette of the course.
 
 Six colours from Okabe and Ito's colour-blind-safe set (Color Universal Design, 2008), each with one fixed
-meaning, so that "orange" is memory in every lab. Figures keep a white ground, so black stays legible in a dark
-JupyterLab too.
+meaning, so that "orange" is memory in every lab. Figures keep a white ground, so black stays legible in a
+dark JupyterLab too.
 """
 
 from __future__ import annotations
@@ -51,5 +51,6 @@ def style() -> dict[str, Any]:
         "lines.linewidth": 2.0,
         "figure.constrained_layout.use": True,
     }
-    mpl.rcParams.update(settings)
+    rc: Any = mpl.rcParams
+    rc.update(settings)
     return settings

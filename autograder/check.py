@@ -1,0 +1,121 @@
+"""Feedback in the notebook: `check("hw1.q1a", my_function)` runs a question's public tests.
+
+One line when all is right or nothing is written yet; a drawing of expected, yours and the difference when a
+value is wrong. It never raises, so that Run All reaches the end of an unsolved notebook.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from autograder.assignment import UsageError
+from autograder.local import LocalSession
+from autograder.reference import reference
+from autograder.workspace import course_root
+
+_passed: dict[str, bool] = {}
+
+
+def check(question: str, *functions: Any, **values: Any) -> bool:
+    """Run the public tests of one question on your own work.
+
+    Args:
+        question: `hw1.q1a`: the homework or lab, and the question.
+        functions: your functions or classes, each known by its own name.
+        values: other values that the question asks for, by name.
+
+    Returns:
+        True when every public test of the question passed.
+
+    Example:
+        >>> check("hw1.q1a", lru_misses)  # doctest: +SKIP
+        hw1.q1a: correct, 3 of 3 tests, 6 points
+    """
+    _passed[question] = False
+    try:
+        _passed[question] = _check(question, functions, values)
+    except KeyboardInterrupt:
+        print(f"{question}: stopped before it finished")
+    except Exception as error:  # whatever happens, the learner's notebook goes on
+        print(f"{question}: cannot be checked: {' '.join(str(error).split())[:300]}")
+    return _passed[question]
+
+
+def solved(question: str) -> bool:
+    """Has this question's check passed since the kernel started?"""
+    return _passed.get(question, False)
+
+
+def skip(question: str) -> Any:
+    """Load the reference of a lab's question, so that a stuck learner can go on; homework has none.
+
+    Args:
+        question: `lab00.q1`.
+
+    Returns:
+        The reference function (a tuple of them where the exercise has several), or None and one line.
+    """
+    name, part = _split(question)
+    if not name.startswith("lab"):
+        print(f"{question}: only labs can be skipped; ask for help with a homework instead")
+        return None
+    try:
+        found = list(reference(course_root(), name, part).values())
+    except UsageError as error:
+        print(f"{question}: {error}")
+        return None
+    print(f"{question}: the reference stands in for yours from here on (no points)")
+    return found[0] if len(found) == 1 else tuple(found)
+
+
+def _check(question: str, functions: tuple[Any, ...], values: Mapping[str, Any]) -> bool:
+    from autograder.run_tests import run_tests
+
+    name, part = _split(question)
+    named = {getattr(f, "__name__", ""): f for f in functions} | dict(values)
+    if any(v is ... or v is None for v in values.values()):
+        print(f"{question}: not solved yet")
+        return False
+    only = functions[0] if len(functions) == 1 and not values else None
+    results = run_tests(
+        _public_tests(name), LocalSession(named, only), seed=secrets.randbits(32), question=part
+    )
+    if not results:
+        raise LookupError(f"no test of {name} belongs to {part!r}")
+    failed = [r for r in results if not r.passed]
+    if failed and all(r.message.startswith("NotImplementedError") for r in failed):
+        print(f"{question}: not solved yet")
+        return False
+    if not failed:
+        points = sum(r.points for r in results)
+        print(f"{question}: correct, {_count(len(results), 'test')}, {points:g} points")
+        return True
+    from autograder.feedback import show_failure
+
+    show_failure(question, failed[0], len(results) - len(failed), len(results))
+    return False
+
+
+def _split(question: str) -> tuple[str, str]:
+    name, dot, part = question.partition(".")
+    if not (name and dot and part):
+        raise LookupError(f"name a question as 'hw1.q1a', got {question!r}")
+    return name, part
+
+
+def _public_tests(name: str) -> list[Path]:
+    root = course_root()
+    if name.startswith("lab"):
+        found = sorted((root / "labs" / "checks").glob(f"test_{name.removeprefix('lab')}.py"))
+    else:
+        found = sorted((root / "assignments" / name / "tests" / "public").glob("test_*.py"))
+    if not found:
+        raise LookupError(f"{root} holds no checks for {name!r}: is the name right, and the folder complete?")
+    return found
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" + ("" if n == 1 else "s")

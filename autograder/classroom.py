@@ -1,0 +1,273 @@
+"""A class: every submission in a process of its own, several at a time, resumable.
+
+The grading process imports pytest and the numeric libraries once and starts the sandboxes' fork servers once;
+each submission is then a forked child of it, so that nothing one submission does to the trusted side's memory
+reaches the next. A child that hangs is killed; its row says so. What is already graded under the same tests
+and options is not graded again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import multiprocessing
+import os
+import secrets
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from autograder.assignment import Assignment, UsageError
+from autograder.grade import Graded, failed, from_json, grade
+from autograder.report import write_class, write_submission
+from autograder.sandbox import Sandbox, View
+from autograder.submission import Submission
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a class is graded.
+
+    Attributes:
+        level: the sandbox's level, already chosen.
+        tree: the student version, staged for the kernels' view.
+        library: the folder of `mlsys_lab`.
+        nbval: also run each notebook from a clean start.
+        jobs: submissions at a time.
+    """
+
+    level: str
+    tree: Path | None
+    library: Path
+    nbval: bool = True
+    jobs: int = 1
+
+    def stamp(self, submission: Submission, assignment: Assignment) -> dict[str, Any]:
+        """What decides a result: equal stamps need no second grading."""
+        return {
+            "submission": submission.fingerprint(),
+            "version": assignment.version(),
+            "grader": _own_version(),
+            "nbval": self.nbval,
+            "sandbox": self.level,
+        }
+
+
+def grade_class(
+    submissions: Sequence[Submission],
+    assignment: Assignment,
+    plan: Plan,
+    out: Path,
+    *,
+    on_start: Callable[[Submission], None] = lambda s: None,
+    on_done: Callable[[Graded, bool], None] = lambda g, again: None,
+) -> list[Graded]:
+    """Grade a class into a folder; the same folder resumes.
+
+    Args:
+        on_start, on_done: called in this process as submissions begin and end; `again` tells a resumed row.
+
+    Returns:
+        The rows, in the order of the submissions.
+
+    Raises:
+        UsageError: the folder cannot be written (full, not writable): one line that says what to do.
+        KeyboardInterrupt: Ctrl-C; finished rows are on disk, and the class files name them.
+    """
+    facts = {"version": assignment.version(), "sandbox": plan.level}
+    rows: dict[str, Graded] = {}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        todo = []
+        for submission in submissions:
+            known = _known(out, submission, plan.stamp(submission, assignment))
+            if known is None:
+                todo.append(submission)
+                continue
+            rows[submission.name] = replace(known, counted=submission.counted)
+            on_done(rows[submission.name], True)
+        try:
+            for graded in _graded(todo, assignment, plan, on_start):
+                rows[graded.name] = graded
+                write_submission(graded, assignment, out, facts)
+                on_done(graded, False)
+        finally:
+            ordered = [rows[s.name] for s in submissions if s.name in rows]
+            write_class(ordered, assignment, out, facts)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write to {out}: {error.strerror or error}. Free some space or name another folder with "
+            "--out; the same command goes on where it stopped"
+        ) from None
+    return ordered
+
+
+def _known(out: Path, submission: Submission, stamp: dict[str, Any]) -> Graded | None:
+    """The row of an earlier grading into the same folder, if nothing that decides it has changed."""
+    path = out / submission.name / "results.json"
+    try:
+        row = from_json(json.loads(path.read_text(encoding="utf-8"))["extra_data"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return row if dict(row.stamp) == stamp and (path.parent / "report.html").is_file() else None
+
+
+def _graded(
+    todo: Sequence[Submission], assignment: Assignment, plan: Plan, on_start: Callable[[Submission], None]
+) -> Iterator[Graded]:
+    if not todo:
+        return
+    with ExitStack() as stack:
+        sandboxes = _sandboxes(stack, assignment, plan) if _can_fork() else None
+        for module in assignment.preload:
+            importlib.import_module(module)  # once here instead of once in each child: the tests import them
+        running: dict[Connection, _Child] = {}
+        stack.callback(lambda: [child.stop() for child in running.values()])
+        waiting = list(todo)
+        while waiting or running:
+            while waiting and len(running) < plan.jobs:
+                submission = waiting.pop(0)
+                on_start(submission)
+                child = _Child(submission, assignment, plan, sandboxes)
+                running[child.answer] = child
+            soonest = min(child.ends for child in running.values())
+            ready = wait(list(running), timeout=max(0.05, min(1.0, soonest - time.monotonic())))
+            late = [c.answer for c in running.values() if time.monotonic() > c.ends and c.answer not in ready]
+            for connection in [*ready, *late]:
+                yield running.pop(connection).result()  # type: ignore[index]
+
+
+def _can_fork() -> bool:
+    return _context().get_start_method() == "fork"
+
+
+def _context() -> Any:
+    """fork where there is one; MLSYS_LAB_START_METHOD=spawn shows how it goes elsewhere."""
+    methods = multiprocessing.get_all_start_methods()
+    default = "fork" if "fork" in methods and os.uname().sysname == "Linux" else "spawn"
+    return multiprocessing.get_context(os.environ.get("MLSYS_LAB_START_METHOD", default))
+
+
+@contextmanager
+def opened_sandboxes(
+    assignment: Assignment, level: str, library: Path, tree: Path
+) -> Iterator[tuple[Sandbox, Sandbox]]:
+    """Both views of one assignment: for workers that run graded functions, for kernels that run notebooks."""
+    with ExitStack() as stack:
+        workers, kernels = _sandboxes(stack, assignment, Plan(level, tree, library))
+        assert kernels is not None
+        yield workers, kernels
+
+
+def _sandboxes(stack: ExitStack, assignment: Assignment, plan: Plan) -> tuple[Sandbox, Sandbox | None]:
+    workers = View(packages=worker_packages(assignment, plan.library), tree=None, preload=assignment.preload)
+    kernels = View(
+        packages=(plan.library, PACKAGE),
+        tree=plan.tree,
+        preload=("ipykernel.kernelapp", "matplotlib.pyplot", *assignment.preload),
+    )
+    made = stack.enter_context(Sandbox(plan.level, workers, assignment.limits))
+    with_nbval = stack.enter_context(Sandbox(plan.level, kernels, assignment.limits)) if plan.nbval else None
+    return made, with_nbval
+
+
+def worker_packages(assignment: Assignment, library: Path) -> tuple[Path, ...]:
+    """The library's modules that graded code may import: those that the assignment lists, `*` for all."""
+    if "*" in assignment.modules:
+        return (library,)
+    return tuple(library / module for module in assignment.modules)
+
+
+class _Child:
+    """One submission's grading process and what it answers."""
+
+    def __init__(self, submission: Submission, assignment: Assignment, plan: Plan, sandboxes: Any) -> None:
+        self.submission, self.assignment, self.plan = submission, assignment, plan
+        self.answer, theirs = multiprocessing.Pipe(duplex=False)
+        limits = assignment.limits
+        self.ends = time.monotonic() + limits.submission_s * (2 if plan.nbval else 1) + 30.0
+        context = _context()
+        task = (
+            theirs,
+            submission,
+            assignment,
+            plan,
+            sandboxes if context.get_start_method() == "fork" else None,
+        )
+        self.process = context.Process(target=_grade_in_child, args=task, daemon=False)
+        self.process.start()
+        theirs.close()
+
+    def result(self) -> Graded:
+        """The row; one that says so where the process hung or died."""
+        stamp = self.plan.stamp(self.submission, self.assignment)
+        try:
+            if not self.answer.poll(0):
+                message = "grading took longer than its limits allow and was stopped"
+            else:
+                return from_json(json.loads(self.answer.recv_bytes(1 << 26)))
+        except (EOFError, OSError, ValueError):
+            message = "the grading process ended before it answered"
+        finally:
+            self.stop()
+        return failed(self.submission, self.assignment, message, self.plan.nbval, stamp)
+
+    def stop(self) -> None:
+        with suppress(OSError):
+            self.process.kill()
+        self.process.join()
+        self.answer.close()
+
+
+def _grade_in_child(
+    answer: Connection, submission: Submission, assignment: Assignment, plan: Plan, sandboxes: Any
+) -> None:
+    """Grade one submission and answer with its row as JSON; Ctrl-C is the parent's business."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    from autograder.grade import to_json
+
+    with ExitStack() as stack:
+        workers, kernels = sandboxes or _sandboxes(stack, assignment, plan)
+        row = grade(
+            submission,
+            assignment,
+            workers=workers,
+            kernels=kernels,
+            seed=secrets.randbits(32),
+            stamp=plan.stamp(submission, assignment),
+        )
+        answer.send_bytes(json.dumps(to_json(row)).encode("ascii"))
+    answer.close()
+
+
+@contextmanager
+def staged(assignment: Assignment) -> Iterator[Path]:
+    """The student version of one assignment in a folder that the kernels' sandbox may see."""
+    from autograder.workspace import student_files, write_tree
+
+    with tempfile.TemporaryDirectory(prefix="mlsys-lab-tree-") as folder:
+        write_tree(student_files({assignment.name: assignment}), Path(folder), kind="release")
+        yield Path(folder)
+
+
+def _own_version() -> str:
+    """A hash of the autograder's code: another grader may judge otherwise."""
+    global _VERSION
+    if not _VERSION:
+        digest = hashlib.sha256()
+        for path in sorted(PACKAGE.glob("*.py")):
+            digest.update(path.read_bytes())
+        _VERSION = digest.hexdigest()[:12]
+    return _VERSION
+
+
+_VERSION = ""

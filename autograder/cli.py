@@ -1,0 +1,228 @@
+"""The autograder's commands, mounted by `mlsys-lab`. Each imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from autograder.assignment import Assignment, UsageError, find, load_assignment
+
+app = typer.Typer()
+
+
+@dataclass(frozen=True)
+class Course:
+    """Where things are: the course's root (labs, assignments) and the library's folder."""
+
+    root: Path
+    library: Path
+
+    def assignment(self, name: str, *, private: Path | None = None) -> Assignment:
+        """A homework or lab by name, or a homework by its folder.
+
+        Raises:
+            UsageError: there is none of that name.
+        """
+        folder = Path(name)
+        if (folder / "assignment.toml").is_file():
+            return load_assignment(folder.resolve(), private=private)
+        if (self.root / "assignments" / name / "assignment.toml").is_file():
+            return load_assignment(self.root / "assignments" / name, private=private)
+        found = find(self.root)
+        if name in found:
+            return found[name]
+        if folder.exists():
+            raise UsageError(f"{name} is no homework: name one first, as in `mlsys-lab grade hw1 {name}`")
+        known = ", ".join(found) or "none here"
+        raise UsageError(f"there is no homework or lab {name!r}; there are: {known} (or name a folder)")
+
+
+def _course(context: typer.Context) -> Course:
+    course = context.find_root().obj
+    assert isinstance(course, Course)
+    return course
+
+
+@app.command()
+def grade(
+    context: typer.Context,
+    homework: Annotated[str, typer.Argument(metavar="HW|FOLDER", help="Homework to grade.")] = "",
+    submissions: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="SUBMISSION", help="Notebooks, .py, folders, archives."),
+    ] = None,
+    tests: Annotated[Path | None, typer.Option(metavar="DIR", help="More hidden tests.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: grades/HW. Resumes.")] = None,
+    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Submissions at a time.")] = os.cpu_count()
+    or 1,
+    sandbox: Annotated[str, typer.Option(metavar="LEVEL", help="auto, namespaces, uid or none.")] = "auto",
+    nbval: Annotated[bool, typer.Option(help="Also run each notebook from the top.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print summary.json.")] = False,
+) -> None:
+    """Grade a class, each submission in a sandbox.
+
+    With pytest on the tests, and with nbval on the notebook from a clean start.
+
+    Without arguments: the bundled class of hw1.
+
+    Example: mlsys-lab grade hw1 handed_in/ --out grades/hw1
+    """
+    from rich.console import Console
+
+    from autograder.classroom import Plan, grade_class, staged
+    from autograder.sandbox import choose
+    from autograder.screen import Screen, closing, table
+    from autograder.submission import collect
+
+    course = _course(context)
+    assignment = course.assignment(homework or "hw1", private=tests)
+    bundled = not submissions
+    paths = list(submissions or [assignment.folder / "samples"])
+    if bundled and not paths[0].is_dir():
+        raise UsageError(f"{assignment.name} has no bundled samples: name what to grade after {homework}")
+    level = choose(sandbox)
+    if level == "none" and sandbox != "none" and not bundled:
+        raise UsageError(
+            "no sandbox works here, so the work of others is not run: see `mlsys-lab doctor`, "
+            "or accept the risk with --sandbox none"
+        )
+    found = collect(paths, assignment)
+    target = out or Path("grades") / assignment.name
+    console = Console(stderr=True)
+    if level != "namespaces":
+        console.print(f"Sandbox level: {level}. What that does not hold: mlsys-lab doctor", style="bold red")
+    with Screen(len(found), console) as screen, staged(assignment) as tree:
+        plan = Plan(level, tree, course.library, nbval, jobs)
+        try:
+            rows = grade_class(found, assignment, plan, target, on_start=screen.started, on_done=screen.done)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"interrupted; {target} has what was graded, the same command goes on"
+            ) from None
+    if as_json:
+        print((target / "summary.json").read_text(encoding="utf-8"), end="")
+        return
+    Console(width=None if sys.stdout.isatty() else 120).print(table(rows))
+    print(f"Sandbox: {level}. {closing(rows, target)}")
+
+
+class Interrupted(Exception):
+    """Ctrl-C, with what to say; exit code 130."""
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="HW|LAB|all", help="What to verify.")] = "all",
+    sandbox: Annotated[str, typer.Option(metavar="LEVEL", help="auto, namespaces, uid or none.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
+) -> None:
+    """Show that a homework or lab can be released.
+
+    The solution runs under nbval and earns full marks, every mutant loses the points it should, a planted
+    error changes the score, the student version scores 0 and holds no solution.
+
+    Example: mlsys-lab verify hw1
+    """
+    from autograder.sandbox import choose
+    from autograder.verify import verify as run
+
+    course = _course(context)
+    found = find(course.root)
+    chosen = list(found.values()) if name == "all" else [course.assignment(name)]
+    level = choose(sandbox)
+    outcomes: list[dict[str, Any]] = []
+    for assignment in chosen:
+        for finding in run(assignment, library=course.library, level=level):
+            outcomes.append(finding.as_dict())
+            if not as_json:
+                print(f"{'ok  ' if finding.ok else 'FAIL'} {assignment.name}: {finding.claim}", flush=True)
+                if finding.detail:
+                    print("     " + "\n     ".join(finding.detail))
+    if as_json:
+        print(json.dumps(outcomes, indent=1))
+    bad = sum(not o["ok"] for o in outcomes)
+    if not as_json:
+        print(f"{len(outcomes)} claims, {bad} do not hold")
+    raise typer.Exit(1 if bad else 0)
+
+
+@app.command()
+def release(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="HW|LAB|all", help="What to release.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The student repository's folder.")],
+) -> None:
+    """Write the students' repository.
+
+    Notebooks, public checks and the library as a wheel; no solution.
+
+    Example: mlsys-lab release all --out ../course-2027
+    """
+    from autograder.release import release as run
+
+    course = _course(context)
+    found = find(course.root)
+    chosen = list(found.values()) if name == "all" else [course.assignment(name)]
+    for line in run(chosen, out, course.root):
+        print(line)
+
+
+@app.command()
+def check(
+    context: typer.Context,
+    notebook: Annotated[Path | None, typer.Argument(metavar="NOTEBOOK", help="Yours; default: here.")] = None,
+) -> None:
+    """Run the public checks on your own work.
+
+    As its notebook would; without a sandbox.
+
+    Example: mlsys-lab check assignments/hw1/hw1.ipynb
+    """
+    from autograder.own_work import check_notebook
+
+    ok = check_notebook(notebook, print)
+    raise typer.Exit(0 if ok else 1)
+
+
+@app.command()
+def submit(
+    context: typer.Context,
+    homework: Annotated[str, typer.Argument(metavar="HW", help="The homework to hand in.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the archive goes.")] = Path("submissions"),
+) -> None:
+    """Make the archive that you hand in.
+
+    Runs your notebook from a clean start and warns about what an instructor would see.
+
+    Example: mlsys-lab submit hw1
+    """
+    from autograder.own_work import make_submission
+
+    for line in make_submission(homework, out):
+        print(line)
+
+
+@app.command(name="open")
+def open_(
+    context: typer.Context,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
+    port: Annotated[int, typer.Option(metavar="P", min=0, max=65535, help="0: any free one.")] = 0,
+) -> None:
+    """Start JupyterLab on the notebooks in workspace/.
+
+    Makes workspace/ or renews it.
+
+    What you changed in workspace/ is never overwritten.
+
+    Example: mlsys-lab open
+    """
+    from autograder.jupyter import open_lab
+
+    raise typer.Exit(open_lab(no_browser=no_browser, port=port))

@@ -1,0 +1,56 @@
+"""labs/README.md, generated from the labs' headers: `python -m autograder.overview labs`.
+
+Which labs there are, what each builds on, how long it takes and what it needs; one path each for training,
+inference and operations; then the words and signs that all of them share.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from autograder.notebook import header
+
+#: A part that a lab's header may name under `parts`, and the path of which it is a step.
+PATHS = ("training", "inference", "operations")
+
+TEXT = Path(__file__).parent / "templates" / "labs_overview.md"
+
+
+def overview(sources: Sequence[Path]) -> str:
+    """The text of labs/README.md for these labs, in their order.
+
+    Args:
+        sources: the labs' .py files, solved or not; only their headers are read.
+    """
+    facts = {source.stem.split("_")[0]: (source, header(source)) for source in sources}
+    rows = [
+        f"| {number} | [{f['title']}]({source.stem}.ipynb) | {f['week']} | {_labs(f['prerequisites'])} "
+        f"| {f['minutes']} | {f['points']:g} | {', '.join(f['needs']) or 'nothing further'} |"
+        for number, (source, f) in facts.items()
+    ]
+    paths = []
+    for path in PATHS:
+        steps = [
+            f"[{n} {f['title']}]({s.stem}.ipynb)" for n, (s, f) in facts.items() if path in f.get("paths", ())
+        ]
+        if steps:
+            paths.append(f"- **{path.capitalize()}**: {', then '.join(steps)}.")
+    template = TEXT.read_text(encoding="utf-8")
+    return template.replace("{rows}", "\n".join(rows)).replace("{paths}", "\n".join(paths))
+
+
+def write(folder: Path) -> Path:
+    """Write labs/README.md anew."""
+    target = folder / "README.md"
+    target.write_text(overview(sorted(folder.glob("[0-9][0-9]*_*.py"))), encoding="utf-8")
+    return target
+
+
+def _labs(numbers: Sequence[str]) -> str:
+    return ", ".join(str(n) for n in numbers) or "-"
+
+
+if __name__ == "__main__":
+    print(write(Path(sys.argv[1] if len(sys.argv) > 1 else "labs")))

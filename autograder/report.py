@@ -1,0 +1,161 @@
+"""What a grading leaves on disk: results.json and report.html per submission, gradebook.csv and summary.json.
+
+results.json has the fields that Gradescope documents (Autograder Specifications, "Output Format"). Files are
+written beside their final place and moved there, so that a full disk or Ctrl-C leaves whole files or none.
+Everything that a student wrote is escaped for where it goes: HTML, a spreadsheet, a terminal.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from autograder.assignment import Assignment
+from autograder.grade import Graded, to_json
+from autograder.submission import printable
+
+
+def write_submission(graded: Graded, assignment: Assignment, out: Path, facts: Mapping[str, Any]) -> None:
+    """Write one submission's results.json and report.html.
+
+    Args:
+        out: the grading's folder; the files go to `out/NAME/`.
+        facts: `version`, `sandbox` and what else the report's foot says.
+
+    Raises:
+        OSError: the disk is full or not writable.
+    """
+    folder = out / graded.name
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "results.json", json.dumps(gradescope(graded), indent=1, ensure_ascii=True))
+    write_whole(folder / "report.html", html_report(graded, assignment, facts))
+
+
+def gradescope(graded: Graded) -> dict[str, Any]:
+    """The result in Gradescope's fields; ours besides are under `extra_data`."""
+    tests: list[dict[str, Any]] = [
+        {
+            "name": f"{t.question}: {t.title}" + (" (hidden)" if t.hidden else ""),
+            "score": t.score,
+            "max_score": t.max_score,
+            "status": "passed" if t.score == t.max_score else "failed",
+            "output": "\n".join([t.message, *t.detail]),
+            "visibility": "visible",
+        }
+        for t in graded.tests
+    ]
+    if graded.clean_start is not None:
+        tests.append(
+            {
+                "name": "The notebook runs from a clean start",
+                "score": graded.clean_start,
+                "max_score": graded.clean_start_points,
+                "output": graded.clean_start_message,
+                "visibility": "visible",
+            }
+        )
+    return {
+        "score": graded.score,
+        "execution_time": round(graded.seconds),
+        "output": "\n".join([graded.message, *graded.notes]).strip(),
+        "output_format": "text",
+        "visibility": "visible",
+        "tests": tests,
+        "extra_data": to_json(graded),
+    }
+
+
+def html_report(graded: Graded, assignment: Assignment, facts: Mapping[str, Any]) -> str:
+    """A page for the student: self-contained, escaped, readable without colour or scripts."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("autograder"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters["points"] = lambda value: f"{value:g}"
+    environment.filters["plain"] = plain
+    titles = {key: q.title for key, q in assignment.questions.items()}
+    return environment.get_template("report.html").render(
+        graded=graded, assignment=assignment, titles=titles, questions=graded.by_question(), facts=facts
+    )
+
+
+def plain(text: str) -> str:
+    """Text as it can be shown anywhere: escape sequences and control characters gone, line ends kept."""
+    without_escapes = re.sub(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)", "", text)
+    return "\n".join(printable_line(line) for line in re.split(r"\r\n|\r|\n", without_escapes))
+
+
+def printable_line(line: str) -> str:
+    """One line without control characters, its indentation kept."""
+    body = line.replace("\t", "    ")
+    return " " * (len(body) - len(body.lstrip(" "))) + printable(body)
+
+
+def write_class(rows: Iterable[Graded], assignment: Assignment, out: Path, facts: Mapping[str, Any]) -> None:
+    """Write gradebook.csv and summary.json of all submissions graded so far."""
+    graded = list(rows)
+    write_whole(out / "gradebook.csv", gradebook(graded, assignment))
+    summary = {
+        "assignment": assignment.name,
+        "version": facts["version"],
+        "sandbox": facts["sandbox"],
+        "submissions": [summary_row(g) for g in graded],
+    }
+    write_whole(out / "summary.json", json.dumps(summary, indent=1, ensure_ascii=True) + "\n")
+
+
+def summary_row(graded: Graded) -> dict[str, Any]:
+    """One submission in summary.json: names and types here are a contract."""
+    return {
+        "name": graded.name,
+        "student": graded.student,
+        "counted": graded.counted,
+        "score": graded.score,
+        "max_score": graded.max_score,
+        "manual_score": None,
+        "status": graded.status,
+        "message": graded.message,
+        "seconds": graded.seconds,
+    }
+
+
+def gradebook(graded: list[Graded], assignment: Assignment) -> str:
+    """The class as CSV, a column per question; what a spreadsheet would run gets an apostrophe."""
+    columns = list(dict.fromkeys([*assignment.questions, *(q for g in graded for q in g.by_question())]))
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    first = ["student", "name", "counted", "score", "max_score", "manual_score"]
+    writer.writerow([*first, *columns, "clean_start", "status", "message"])
+    for g in graded:
+        points = {key: f"{earned:g}" for key, (earned, _) in g.by_question().items()}
+        clean = "" if g.clean_start is None else f"{g.clean_start:g}"
+        row = [g.student, g.name, "yes" if g.counted else "no", f"{g.score:g}", f"{g.max_score:g}", ""]
+        row += [*(points.get(c, "") for c in columns), clean, g.status, g.message]
+        writer.writerow([_cell(value) for value in row])
+    return stream.getvalue()
+
+
+def _cell(text: str) -> str:
+    shown = printable(text)
+    return "'" + shown if shown[:1] in ("=", "+", "-", "@") and not _is_number(shown) else shown
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"-?\d+(\.\d+)?(e[+-]?\d+)?", text) is not None
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file all at once or not at all; lone surrogates become question marks."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(text, encoding="utf-8", errors="replace")
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)

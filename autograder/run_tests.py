@@ -1,0 +1,218 @@
+"""pytest on the trusted side: the tests of an assignment against one student's code, by value.
+
+pytest runs here with the hidden tests; the student's code runs wherever the session keeps it (the notebook's
+own process for `check`, a sandboxed worker for `grade`). A test reaches it through the fixture `student`
+alone.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pytest
+
+from autograder.compare import Mismatch
+from autograder.errors import StudentError
+
+WITHHELD = "a hidden test did not pass"
+
+
+class Session(Protocol):
+    """Where a student's code lives while tests ask for it."""
+
+    def student(self, question: str) -> Any:
+        """The namespace whose attributes are the student's functions and values; raises StudentError."""
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """How one test went.
+
+    Attributes:
+        title: first line of the test's docstring, what people read.
+        points: what passing is worth.
+        message: one line for the student; of a hidden test it names no value.
+        mismatch: both sides of a failed comparison, of public tests only.
+    """
+
+    __test__ = False
+
+    name: str
+    title: str
+    question: str
+    points: float
+    hidden: bool
+    passed: bool
+    message: str = ""
+    seconds: float = 0.0
+    mismatch: Mismatch | None = field(default=None, compare=False)
+
+    @property
+    def score(self) -> float:
+        return self.points if self.passed else 0.0
+
+
+class BadTest(Exception):
+    """A test file cannot be collected: the instructor's fault, never the student's."""
+
+
+def run_tests(
+    paths: Sequence[Path], session: Session, *, seed: int, question: str | None = None
+) -> list[TestResult]:
+    """Run the tests of an assignment, or of one question, against one session.
+
+    Args:
+        paths: pytest files; their tests carry `question`, `points` and, where it is so, `hidden`.
+        session: keeps the student's code.
+        seed: of the fixture `rng`; another one each grading, so that inputs cannot be learnt by heart.
+        question: only the tests of this question.
+
+    Returns:
+        A result per test, in the order of the files.
+
+    Raises:
+        BadTest: a file that pytest cannot collect, or a test without its marks.
+        KeyboardInterrupt: somebody pressed Ctrl-C (Stop, in a notebook).
+    """
+    plugin = _Plugin(session, seed, question)
+    arguments = ["-c", "/dev/null", "--rootdir=/", "--noconftest", "--import-mode=importlib"]
+    arguments += [
+        "--disable-plugin-autoload",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:terminal",
+        "-p",
+        "no:logging",
+    ]
+    arguments += ["-p", "no:faulthandler", "--capture=no", "--strict-markers", *map(str, paths)]
+    said = StringIO()
+    with redirect_stdout(said), redirect_stderr(said):
+        pytest.main(arguments, plugins=[plugin])
+    if plugin.interrupted:
+        raise KeyboardInterrupt
+    if plugin.broken:
+        raise BadTest(plugin.broken)
+    return plugin.results
+
+
+class _Plugin:
+    """Marks in, fixtures in, results out."""
+
+    def __init__(self, session: Session, seed: int, question: str | None) -> None:
+        self.session, self.seed, self.question = session, seed, question
+        self.results: list[TestResult] = []
+        self.broken = ""
+        self.interrupted = False
+
+    def pytest_keyboard_interrupt(self) -> None:
+        self.interrupted = True
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        for mark in ("question(name)", "points(n)", "hidden"):
+            config.addinivalue_line("markers", mark)
+
+    @pytest.fixture
+    def student(self, request: pytest.FixtureRequest) -> Any:
+        """The student's code, by value."""
+        return self.session.student(question_of(request.node))
+
+    @pytest.fixture
+    def rng(self, request: pytest.FixtureRequest) -> np.random.Generator:
+        """Random numbers of this run and this test."""
+        return np.random.default_rng([self.seed, *request.node.name.encode()])
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        for item in items:
+            if not question_of(item) or points_of(item) is None:
+                self.broken = f"{item.path.name}::{item.name} needs the marks question(...) and points(...)"
+        if self.question is not None:
+            items[:] = [item for item in items if question_of(item) == self.question]
+        if self.broken:
+            items[:] = []
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            last = str(report.longrepr).strip().splitlines()[-1:]
+            self.broken = f"{report.nodeid or 'tests'} cannot be collected: {' '.join(last)}"
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
+        self._excinfo: BaseException | None = None
+        started = time.perf_counter()
+        result = yield
+        self.results.append(_result(item, self._excinfo, time.perf_counter() - started))
+        return result
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+        if call.excinfo is not None and self._excinfo is None:
+            self._excinfo = call.excinfo.value
+        return (yield)
+
+
+def question_of(item: pytest.Item) -> str:
+    """The question a test belongs to, or nothing."""
+    mark = item.get_closest_marker("question")
+    return str(mark.args[0]) if mark and mark.args else ""
+
+
+def points_of(item: pytest.Item) -> float | None:
+    """What a test is worth, or None where it does not say."""
+    mark = item.get_closest_marker("points")
+    return float(mark.args[0]) if mark and mark.args else None
+
+
+def title_of(item: pytest.Item) -> str:
+    """First line of a test's docstring; its name in words where it has none."""
+    text = (getattr(item, "function", None) and item.function.__doc__) or ""  # type: ignore[attr-defined]
+    return text.strip().splitlines()[0] if text.strip() else item.name.removeprefix("test_").replace("_", " ")
+
+
+def _result(item: pytest.Item, error: BaseException | None, seconds: float) -> TestResult:
+    hidden = item.get_closest_marker("hidden") is not None
+    return TestResult(
+        name=item.name,
+        title=title_of(item),
+        question=question_of(item),
+        points=points_of(item) or 0.0,
+        hidden=hidden,
+        passed=error is None,
+        message="" if error is None else (_hidden if hidden else _public)(error, item.path),
+        seconds=seconds,
+        mismatch=error if isinstance(error, Mismatch) and not hidden else None,
+    )
+
+
+def _public(error: BaseException, test: Path) -> str:
+    """One line that helps: what was expected, or the student's own error with its place."""
+    if isinstance(error, StudentError):
+        return error.public()
+    if isinstance(error, AssertionError):
+        lines = str(error).strip().splitlines()
+        return lines[0] if lines else f"an assertion failed on line {_line_in(error, test)} of {test.name}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
+
+
+def _hidden(error: BaseException, test: Path) -> str:
+    """One line that gives neither inputs nor expected values away."""
+    if isinstance(error, StudentError):
+        return f"{WITHHELD}: {error.withheld()}"
+    if isinstance(error, Mismatch):
+        return f"{WITHHELD}: {error.reason}"
+    return WITHHELD
+
+
+def _line_in(error: BaseException, test: Path) -> int:
+    lines = [
+        f.lineno or 0 for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).name == test.name
+    ]
+    return lines[-1] if lines else 0

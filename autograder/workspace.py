@@ -1,0 +1,247 @@
+"""Trees of the course: where one is, what students get of it, and writing it without touching anyone's work.
+
+Whoever writes into a student's folder records a hash of each file as written. A file that still has that
+hash is nobody's work and may be renewed; any other is left alone, and its new version goes to
+`new-version/`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from autograder.assignment import Assignment, UsageError, find
+from autograder.overview import overview
+from autograder.pair import CELL_FILTER, NOTEBOOK_FILTER, write_notebook, write_percent
+from autograder.student import packed_reference, student_notebook
+
+RECORD = ".mlsys-lab.json"
+ASIDE = "new-version"
+
+JUPYTEXT_TOML = f"""# Saving a notebook in JupyterLab writes the .py beside it too.
+formats = "ipynb,py:percent"
+notebook_metadata_filter = "{NOTEBOOK_FILTER}"
+cell_metadata_filter = "{CELL_FILTER}"
+"""
+
+#: What students need of an assignment.toml; the rest belongs to the grader.
+TOML_KEYS = ("name", "title", "hours", "points", "manual_points", "clean_start", "modules", "preload")
+
+
+@dataclass
+class Written:
+    """What writing a tree did: paths as written, relative, sorted by what became of them."""
+
+    folder: Path
+    created: list[str] = field(default_factory=list)
+    updated: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """One line per thing worth saying; none where nothing happened."""
+        said = []
+        if self.created:
+            said.append(f"{self.folder}: {len(self.created)} files created")
+        if self.updated:
+            said.append(f"{self.folder}: {len(self.updated)} files updated, none of them yours")
+        said += [f"{path}: kept as you changed it; the new version is {ASIDE}/{path}" for path in self.kept]
+        return said
+
+
+def course_root(start: Path | None = None) -> Path:
+    """The tree whose checks and assignments count here.
+
+    In this order: the environment's MLSYS_LAB_COURSE; the nearest folder upwards with `labs/checks` or an
+    assignment; the repository beside this package; the course bundled in the wheel.
+
+    Raises:
+        UsageError: there is none.
+    """
+    named = os.environ.get("MLSYS_LAB_COURSE")
+    if named:
+        if not is_tree(Path(named)):
+            raise UsageError(f"MLSYS_LAB_COURSE={named} holds neither labs/checks nor an assignment")
+        return Path(named).resolve()
+    here = (start or Path.cwd()).resolve()
+    package = Path(__file__).resolve().parent
+    for folder in (here, *here.parents, package.parent, package / "course"):
+        if is_tree(folder):
+            return folder
+    raise UsageError(
+        "no labs and no assignments here: run this inside the course's folder, or set MLSYS_LAB_COURSE"
+    )
+
+
+def is_tree(folder: Path) -> bool:
+    """Does a folder hold labs with checks, or an assignment?"""
+    return (folder / "labs" / "checks").is_dir() or any((folder / "assignments").glob("*/assignment.toml"))
+
+
+def is_workspace(folder: Path) -> bool:
+    """Is a folder one that `make_workspace` wrote, to be worked in?"""
+    return (folder / RECORD).is_file() and _read_record(folder).get("kind") == "workspace"
+
+
+def student_files(assignments: Mapping[str, Assignment]) -> dict[str, bytes]:
+    """The files that students get of these labs and homeworks, by relative path.
+
+    Raises:
+        UsageError: a source from which no student version can be made.
+    """
+    files: dict[str, bytes] = {}
+    for assignment in assignments.values():
+        source = assignment.source
+        notebook = student_notebook(source)
+        home = "labs" if assignment.is_lab else f"assignments/{assignment.name}"
+        files[f"{home}/{source.name}"] = write_percent(notebook).encode()
+        files[f"{home}/{source.stem}.ipynb"] = write_notebook(notebook).encode()
+        checks = "labs/checks" if assignment.is_lab else f"{home}/tests/public"
+        files |= {f"{checks}/{path.name}": path.read_bytes() for path in assignment.public}
+        if assignment.is_lab:
+            number = assignment.name.removeprefix("lab")
+            packed = source.parent / "checks" / f"reference_{number}.json"
+            text = packed.read_text(encoding="utf-8") if packed.is_file() else packed_reference(source)
+            files[f"labs/checks/reference_{number}.json"] = text.encode()
+        else:
+            files[f"{home}/assignment.toml"] = reduced_toml(assignment.folder / "assignment.toml").encode()
+    return dict(sorted(files.items()))
+
+
+def reduced_toml(path: Path) -> str:
+    """What students need of an assignment.toml: titles, points, the names that are asked for."""
+    table = tomllib.loads(path.read_text(encoding="utf-8"))
+    lines = [f"{key} = {json.dumps(table[key], ensure_ascii=False)}" for key in TOML_KEYS if key in table]
+    if "limits" in table:
+        lines += ["", "[limits]", *(f"{k} = {json.dumps(v)}" for k, v in table["limits"].items())]
+    for key, question in table.get("questions", {}).items():
+        lines += ["", f"[questions.{key}]"]
+        lines += [
+            f"{k} = {json.dumps(question[k], ensure_ascii=False)}"
+            for k in ("title", "names")
+            if k in question
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def write_tree(files: Mapping[str, bytes], into: Path, *, kind: str) -> Written:
+    """Write files below a folder; a file that somebody changed since it was written is left as it is.
+
+    Args:
+        files: content by relative path, with forward slashes.
+        into: the folder; made where it is missing.
+        kind: `workspace` or `release`, recorded in the folder.
+
+    Returns:
+        What became of each file. For a file that was kept, a new version lies in `new-version/`.
+    """
+    record = _read_record(into)
+    hashes: dict[str, str] = dict(record.get("files") or {})
+    report = Written(into)
+    units: dict[str, list[str]] = {}
+    for path in files:
+        # A notebook and its .py are one work: a change in either keeps both.
+        units.setdefault(
+            str(PurePosixPath(path).with_suffix("")) if _paired(path, files) else path, []
+        ).append(path)
+    for paths in units.values():
+        changed = any(_is_changed(into / path, files[path], hashes.get(path)) for path in paths)
+        for path in paths:
+            _write_one(path, files[path], into, changed, hashes, report)
+        if len(paths) == 2 and not changed:
+            # Jupytext refuses a pair whose .py is more than a second older than its notebook.
+            for path in paths:
+                os.utime(into / path)
+    new = {"kind": kind, "files": dict(sorted(hashes.items()))}
+    if new != record:
+        (into / RECORD).write_text(json.dumps(new, indent=1) + "\n", encoding="utf-8")
+    return report
+
+
+def course_files(assignments: Mapping[str, Assignment]) -> dict[str, bytes]:
+    """`student_files` and the overview of the labs among them."""
+    files = student_files(assignments)
+    labs = [a.source for a in assignments.values() if a.is_lab]
+    return files | ({"labs/README.md": overview(labs).encode()} if labs else {})
+
+
+def make_workspace(root: Path, into: Path) -> Written:
+    """Make or renew a folder to work in from a course's tree: the student version, paired for JupyterLab.
+
+    Raises:
+        UsageError: the tree holds nothing to work on.
+    """
+    found = find(root)
+    if not found:
+        raise UsageError(f"{root} holds no lab and no homework")
+    files = course_files(found) | {"jupytext.toml": JUPYTEXT_TOML.encode()}
+    return write_tree(files, into, kind="workspace")
+
+
+def put_files(files: Mapping[str, bytes], into: Path) -> None:
+    """Write files below a new folder that is nobody's."""
+    for path, data in files.items():
+        _put(into / path, data)
+
+
+def _write_one(
+    path: str, data: bytes, into: Path, changed: bool, hashes: dict[str, str], report: Written
+) -> None:
+    target = into / path
+    if changed:
+        if hashes.get(path) != _hash(data) and (not target.is_file() or target.read_bytes() != data):
+            _put(into / ASIDE / path, data)
+            report.kept.append(path)
+            hashes[path] = _hash(data)
+        else:
+            report.unchanged.append(path)
+        return
+    if target.is_file() and target.read_bytes() == data:
+        report.unchanged.append(path)
+    else:
+        (report.updated if target.is_file() else report.created).append(path)
+        _put(target, data)
+    hashes[path] = _hash(data)
+
+
+def _is_changed(target: Path, new: bytes, written: str | None) -> bool:
+    """Does the file hold somebody's work: neither what was written nor what would be?"""
+    if not target.is_file():
+        return False
+    now = target.read_bytes()
+    return now != new and _hash(now) != written
+
+
+def _paired(path: str, files: Mapping[str, bytes]) -> bool:
+    stem, suffix = path.rsplit(".", 1) if "." in path else (path, "")
+    other = {"py": ".ipynb", "ipynb": ".py"}.get(suffix)
+    return other is not None and stem + other in files
+
+
+def _put(target: Path, data: bytes) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(target.name + ".part")
+    beside.write_bytes(data)
+    beside.replace(target)
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    path = folder / RECORD
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError:
+        raise UsageError(
+            f"{path} is not valid JSON: restore it, or move it away and have the files kept"
+        ) from None

@@ -1,0 +1,116 @@
+"""The command `mlsys-lab`: one app over the library's and the autograder's commands.
+
+Exit codes: 0 done, 1 what was checked failed, 2 wrong usage (one line that names the fix), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+PACKAGE = Path(__file__).resolve().parent
+
+app = typer.Typer(
+    name="mlsys-lab",
+    help="A course on machine-learning systems: labs, homework, an autograder.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Say what this machine has and can promise.
+
+    Which sandbox levels work here, and what each of them holds.
+
+    Example: mlsys-lab doctor
+    """
+    from autograder.doctor import examine
+
+    raise typer.Exit(examine(as_json=as_json, say=print))
+
+
+@app.command(name="test", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def run_tests(
+    context: typer.Context,
+    shots: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also make every picture there is.")
+    ] = None,
+) -> None:
+    """Run the project's tests; further arguments are pytest's.
+
+    Example: mlsys-lab test -k compare
+    """
+    root = PACKAGE.parent
+    if not (root / "tests").is_dir():
+        raise _usage()("the tests are in the repository, not in the installed package: clone it")
+    environment = dict(os.environ)
+    if shots is not None:
+        environment["MLSYS_LAB_SHOTS"] = str(shots.resolve())
+    arguments = context.args or ["-n2", "--dist=loadscope"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *arguments], cwd=root, env=environment, check=False
+    )
+    raise typer.Exit(done.returncode)
+
+
+def main() -> None:
+    """Entry point: mounts the autograder's commands and turns every foreseen error into one line."""
+    own = _own_autograder()
+    if own:
+        _stop(own, 2)
+    from autograder.assignment import UsageError
+    from autograder.cli import Course, Interrupted
+    from autograder.cli import app as autograder_app
+
+    app.registered_commands = [*autograder_app.registered_commands, *app.registered_commands]
+    wrong_usage = typer.BadParameter.__mro__[1]
+    try:
+        code = app(obj=Course(_root(), PACKAGE), standalone_mode=False)
+    except UsageError as error:
+        _stop(str(error), 2)
+    except Interrupted as error:
+        _stop(str(error), 130)
+    except (KeyboardInterrupt, typer.Abort):
+        _stop("interrupted", 130)
+    except wrong_usage as error:
+        message = error.format_message()  # type: ignore[attr-defined]
+        _stop(f"{' '.join(message.split())} (mlsys-lab --help lists the commands)", 2)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _root() -> Path:
+    """The course to work on: the repository this package lies in, else the current folder."""
+    return PACKAGE.parent if (PACKAGE.parent / "assignments").is_dir() else Path.cwd()
+
+
+def _own_autograder() -> str:
+    """One line where `autograder` is another project's package (the index has one), else nothing."""
+    import autograder
+
+    if getattr(autograder, "PROJECT", None) == "mlsys-lab-course":
+        return ""
+    where = getattr(autograder, "__file__", None) or "an unknown place"
+    fix = "`pip uninstall autograder`, or start with `python3 lab.py`"
+    return f"another package named autograder is imported from {where}: {fix}"
+
+
+def _usage() -> type[Exception]:
+    from autograder.assignment import UsageError
+
+    return UsageError
+
+
+def _stop(message: str, code: int) -> None:
+    print(f"mlsys-lab: {message}", file=sys.stderr)
+    sys.exit(code)
