@@ -17,47 +17,13 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from autograder.assignment import Limits
+from autograder.errors import CallTimeout, MemoryExceeded, ProtocolError, StudentError, WorkerDied
 from autograder.handles import Handle, Student
 from autograder.wire import Callback, Frames, Remote, WireError, decode, encode_parts, send
 
 MAX_CALLBACKS = 100_000
 MAX_NESTED = 50
 _SENT_ERRORS = (ValueError, TypeError, KeyError, IndexError, RuntimeError, TimeoutError, ConnectionError, OSError)
-
-
-class SandboxError(Exception):
-    """The sandbox itself does not work here; no fault of a submission."""
-
-
-class StudentError(Exception):
-    """What the student's code raised, or did instead of answering.
-
-    Attributes:
-        kind: the type of the error, `ZeroDivisionError`.
-        message: its text, at most 2,000 characters.
-        cell, line: where in the notebook, from 1; None where it is not known.
-    """
-
-    def __init__(self, kind: str, message: str, cell: int | None = None, line: int | None = None) -> None:
-        place = "" if cell is None else f" (cell {cell}, line {line})" if line else f" (cell {cell})"
-        super().__init__(f"{kind}: {message}{place}")
-        self.kind, self.message, self.cell, self.line = kind, message, cell, line
-
-
-class CallTimeout(StudentError):
-    """The code did not answer in time; its process is gone."""
-
-
-class MemoryExceeded(StudentError):
-    """The code asked for more memory than it may have."""
-
-
-class WorkerDied(StudentError):
-    """The code ended its own process."""
-
-
-class ProtocolError(StudentError):
-    """The process answered with something that is no answer."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +124,16 @@ class Worker:
     def drop(self, number: int) -> None:
         """Tell the other side, with the next request, that a handle is no longer held."""
         self._dropped.append(number)
+
+    @property
+    def alive(self) -> bool:
+        """Can it be asked again?"""
+        return self._failed is None
+
+    @property
+    def ended(self) -> StudentError | None:
+        """Why it cannot be asked again."""
+        return self._failed
 
     @property
     def output(self) -> str:

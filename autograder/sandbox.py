@@ -28,7 +28,7 @@ from typing import Any
 from autograder import enclosure
 from autograder.assignment import Limits, UsageError
 from autograder.enclosure import View
-from autograder.proxy import SandboxError, Worker
+from autograder.proxy import Worker
 
 LEVELS = ("namespaces", "uid", "none")
 __all__ = ["LEVELS", "Life", "Sandbox", "SandboxError", "View"]
@@ -39,6 +39,10 @@ _BOOT = (
     "from autograder.zygote import main; main(int(sys.argv[1]), int(sys.argv[2]))"
 )
 _THREADS = ("OMP", "OPENBLAS", "MKL", "VECLIB_MAXIMUM", "NUMEXPR")
+
+
+class SandboxError(Exception):
+    """The sandbox itself does not work here; no fault of a submission."""
 
 
 class Life:
@@ -136,9 +140,11 @@ class Sandbox:
         self._control: socket.socket | None = None
         self._lease: socket.socket | None = None
         self._uid_claim: socket.socket | None = None
+        self._pidfd = -1
         self._folder: Path | None = None
 
     def __enter__(self) -> Sandbox:
+        self._started()  # before any fork of the grader's, so that all of them share one fork server
         return self
 
     def __exit__(
@@ -173,8 +179,7 @@ class Sandbox:
             except (SandboxError, OSError):
                 theirs.close()
                 life.close()
-                dead = self._process is None or self._process.poll() is not None
-                if attempt == 2 or not dead:
+                if attempt == 2 or not self._is_dead():
                     raise
                 self.close()
         raise AssertionError
@@ -193,12 +198,23 @@ class Sandbox:
             try:
                 self._process.wait(10)
             except subprocess.TimeoutExpired:
+                if self._pidfd >= 0:
+                    signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
                 self._process.kill()
                 self._process.wait()
             self._process = None
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
+
+    def _is_dead(self) -> bool:
+        """By its pidfd: in a fork of the grader's it is no child of this process."""
+        if self._pidfd < 0:
+            return self._process is None or self._process.poll() is not None
+        return bool(select.select([self._pidfd], [], [], 1.0)[0])
 
     def _started(self) -> socket.socket:
         with self._lock:
@@ -238,7 +254,10 @@ class Sandbox:
         their_lease.close()
         self._control, self._lease = control, lease
         control.send(json.dumps(self._config(base, root=root)).encode())
-        hello = control.recv(4096) if select.select([control], [], [], _READY_S)[0] else b""
+        hello, fds = b"", list[int]()
+        if select.select([control], [], [], _READY_S)[0]:
+            hello, fds, _, _ = socket.recv_fds(control, 4096, 1)
+        self._pidfd = fds[0] if fds else -1
         if hello != b"R":
             errors.seek(0)
             said = hello[1:] or errors.read()[-400:] or b"no answer"
