@@ -28,10 +28,11 @@ from typing import Any
 from autograder import enclosure
 from autograder.assignment import Limits, UsageError
 from autograder.enclosure import View
+from autograder.kernel_child import CHANNELS
 from autograder.proxy import Worker
 
 LEVELS = ("namespaces", "uid", "none")
-__all__ = ["LEVELS", "Life", "Sandbox", "SandboxError", "View"]
+__all__ = ["LEVELS", "Life", "Sandbox", "SandboxError", "KernelProcess", "View"]
 _READY_S = 60.0
 _UIDS_PER_SANDBOX, _FIRST_UID, _BLOCKS = 256, 20_480, 150
 _BOOT = (
@@ -115,6 +116,35 @@ class Life:
         return message
 
 
+class KernelProcess:
+    """The trusted end of a sandboxed Jupyter kernel."""
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+
+    def poll(self) -> int | None:
+        """The exit code once it has ended, None before."""
+        status = self._life.ended(0.0)
+        return None if status is None else os.waitstatus_to_exitcode(status)
+
+    def wait(self, timeout_s: float = 10.0) -> int | None:
+        """The exit code, after waiting for it."""
+        self._life.ended(timeout_s)
+        return self.poll()
+
+    def interrupt(self) -> None:
+        """As Ctrl-C in a notebook: the cell that runs raises KeyboardInterrupt."""
+        self._life.interrupt()
+
+    def kill(self) -> None:
+        """End the kernel and every process that it started."""
+        self._life.kill()
+
+    def close(self) -> None:
+        """Kill and forget it."""
+        self._life.close()
+
+
 class Sandbox:
     """One fork server, started when first asked for a child, started anew if it dies.
 
@@ -165,6 +195,26 @@ class Sandbox:
         os.close(writes)
         return Worker(ours, output, life, self.limits)
 
+    def kernel(self, connection_file: Path) -> KernelProcess:
+        """A fresh child that is the Jupyter kernel of a connection file with the transport `ipc`.
+
+        Raises:
+            SandboxError: as `worker`.
+        """
+        connection = json.loads(connection_file.read_text(encoding="utf-8"))
+        listening = []
+        with open(os.devnull, "wb") as nowhere:
+            try:
+                for channel in CHANNELS:
+                    listening.append(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+                    listening[-1].bind(f"{connection['ip']}-{connection[f'{channel}_port']}")
+                    listening[-1].listen(16)
+                fds = [nowhere.fileno(), *(sock.fileno() for sock in listening)]
+                return KernelProcess(self.spawn({"role": "kernel", "connection": connection}, fds))
+            finally:
+                for sock in listening:
+                    sock.close()
+
     def spawn(self, request: dict[str, Any], fds: list[int]) -> Life:
         """Ask for a child that gets these descriptors; return when it is confined."""
         for attempt in (1, 2):
@@ -183,10 +233,6 @@ class Sandbox:
                     raise
                 self.close()
         raise AssertionError
-
-    def control_fd(self) -> int:
-        """The descriptor of the fork server's control socket, for a trusted process that asks it for children."""
-        return self._started().fileno()
 
     def close(self) -> None:
         """End the fork server and every child of it."""
@@ -240,7 +286,7 @@ class Sandbox:
         try:
             self._process = subprocess.Popen(
                 command,
-                env={},
+                env={"MALLOC_ARENA_MAX": "2"},  # or each thread would reserve 64 MiB of the memory limit
                 cwd="/",
                 pass_fds=inherited,
                 stdin=subprocess.DEVNULL,
