@@ -1,7 +1,7 @@
 """A Jupyter kernel in a child of the fork server, on sockets that the trusted side opened.
 
-The child shares no folder with anyone: the five listening sockets come as descriptors, and ZeroMQ is told to use
-them (ZMQ_USE_FD) where the kernel binds the addresses of its connection file.
+The child shares no folder with anyone: the five listening sockets come as descriptors, and ZeroMQ is told to
+use them (ZMQ_USE_FD) where the kernel binds the addresses of its connection file.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def serve_kernel(connection: dict[str, Any], listening: list[int]) -> None:
             sock.setsockopt(zmq.USE_FD, waiting.pop(address))
         return bind(sock, address)
 
-    zmq.Socket.bind = bind_given  # type: ignore[method-assign]
-    for number, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
-        setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))
+    zmq.Socket.bind = bind_given  # type: ignore[assignment, method-assign]
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False))
     path = os.path.join(os.environ["HOME"], ".connection.json")
     with open(path, "w", encoding="utf-8") as file:
         json.dump(connection, file)

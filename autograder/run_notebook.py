@@ -1,7 +1,7 @@
 """A whole notebook from a clean start: pytest and nbval on the trusted side, the kernel in the sandbox.
 
-The question is only whether every cell runs; outputs are not compared. A process of its own runs nbval, since it
-reads whatever messages the kernel sends for as long as they come: its memory and its time are limited too.
+The question is only whether every cell runs; outputs are not compared. A process of its own runs nbval, since
+it reads whatever messages the kernel sends for as long as they come: its memory and its time are limited too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import resource
 import select
 import shutil
 import signal
-import socket
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -22,14 +21,14 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, NoReturn
 
-import nbval.kernel  # noqa: F401  (imported before the fork, so that each notebook does not pay for it)
+import nbval.kernel
 import nbval.plugin
 import pytest
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import KernelProvisionerBase, KernelProvisionerFactory
 
-from autograder.kernel_child import CHANNELS
 from autograder.fork_server import KernelProcess, Sandbox
+from autograder.kernel_child import CHANNELS
 
 PROVISIONER = "mlsys-lab-sandbox"
 _MAX_ERROR = 300
@@ -113,7 +112,8 @@ def _run_in_fork(notebook: Path, sandbox: Sandbox, cell_timeout_s: float, answer
 
 
 def _under_pytest(notebook: Path, folder: Path, cell_timeout_s: float) -> NotebookRun:
-    # The notebook lies alone in a folder: no conftest.py and no configuration of anybody's is found from there.
+    # The notebook lies alone in a folder: no conftest.py and no configuration of anybody's is found from
+    # there.
     shutil.copyfile(notebook, folder / "notebook.ipynb")
     entry = EntryPoint(PROVISIONER, f"{__name__}:SandboxProvisioner", "jupyter_client.kernel_provisioners")
     KernelProvisionerFactory.instance().provisioners[PROVISIONER] = entry
@@ -191,7 +191,7 @@ class SandboxProvisioner(KernelProvisionerBase):
         return self.process is not None
 
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
-        manager = self.parent
+        manager: Any = self.parent
         manager.transport, manager.ip = "ipc", str(Path.cwd() / "k")
         for number, channel in enumerate(CHANNELS, start=1):
             setattr(manager, f"{channel}_port", number)
@@ -201,7 +201,7 @@ class SandboxProvisioner(KernelProvisionerBase):
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         assert _current is not None, "SandboxProvisioner serves run_notebook only"
-        self.process = _current.kernel(Path(self.parent.connection_file))
+        self.process = _current.kernel(Path(str(getattr(self.parent, "connection_file", ""))))
         return self.connection_info
 
     async def poll(self) -> int | None:
