@@ -62,13 +62,15 @@ class Worker:
 
     Attributes:
         student: the fixture that tests use.
+        call_s, load_s: limits of one call, and of loading.
         deadline: `time.monotonic()` beyond which no call may last, whatever its own limit; or None.
     """
 
     def __init__(self, sock: socket.socket, output: int, life: ChildLife, limits: Limits) -> None:
         self.student = Student(self)
+        self.call_s, self.load_s = limits.call_s, limits.question_s
         self.deadline: float | None = None
-        self._sock, self._life, self._limits = sock, life, limits
+        self._sock, self._life = sock, life
         self._printed = Printed(output, int(limits.output_mb * (1 << 20)))
         self._frames = Frames()
         self._poll = select.poll()
@@ -97,7 +99,7 @@ class Worker:
         Raises:
             StudentError: no answer: the code loops, ends its process, or answers nonsense.
         """
-        answer = self._ask("load", [list(cells), list(wanted)], self._limits.question_s)
+        answer = self._ask("load", [list(cells), list(wanted)], self.load_s)
         try:
             errors = [_student_error(*problem) for problem in answer["errors"]]
             missing = [name for name in wanted if name in answer["missing"]]
@@ -111,7 +113,7 @@ class Worker:
         if name in self._functions:
             return self._functions[name]
         try:
-            return self._ask("get", [name], self._limits.call_s)
+            return self._ask("get", [name], self.call_s)
         except StudentError as error:
             if error.kind != "KeyError":
                 raise
@@ -119,15 +121,15 @@ class Worker:
 
     def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a handle."""
-        return self._ask("call", [function, args, kwargs], self._limits.call_s)
+        return self._ask("call", [function, args, kwargs], self.call_s)
 
     def attribute(self, handle: Any, name: str) -> Any:
         """An attribute of a handle."""
-        return self._ask("attribute", [handle, name], self._limits.call_s)
+        return self._ask("attribute", [handle, name], self.call_s)
 
     def operate(self, operation: str, *operands: Any) -> Any:
         """An operator with a handle among its operands."""
-        return self._ask("operate", [operation, *operands], self._limits.call_s)
+        return self._ask("operate", [operation, *operands], self.call_s)
 
     def drop(self, number: int) -> None:
         """Tell the other side, with the next request, that a handle is no longer held."""
@@ -147,6 +149,10 @@ class Worker:
     def output(self) -> str:
         """What the code printed, up to the limit."""
         return self._printed.text()
+
+    def gone(self, timeout_s: float) -> bool:
+        """Has its process ended, within this time?"""
+        return self._life.ended(timeout_s) is not None
 
     def kill(self) -> None:
         """End the process now."""
