@@ -57,7 +57,9 @@ def read_processes(grader: int) -> list[str]:
             got += [f"descriptors of {pid}"] if os.listdir(f"/proc/{pid}/fd") else []
         except OSError:
             pass
-    vector = (ctypes.c_size_t * 2)(8, 1)  # an address that is never mapped: EFAULT means that reading is allowed
+    vector = (ctypes.c_size_t * 2)(
+        8, 1
+    )  # an address that is never mapped: EFAULT means that reading is allowed
     if libc.process_vm_readv(grader, vector, 1, vector, 1, 0) == -1 and ctypes.get_errno() == 14:
         got.append(f"process_vm_readv of {grader}")
     return got
@@ -200,20 +202,24 @@ def neighbours() -> list[str]:
     return [p for p in glob.glob("/proc/[0-9]*") if p != f"/proc/{os.getpid()}"]
 
 
-def leave(name: str) -> list[str]:
-    """Put a file where another submission may look, and stay."""
+def leave(name: str, content: str) -> list[str]:
+    """Put a file where another submission may look, and stay; without content, take it away again."""
     for folder in (os.environ["HOME"], os.environ["TMPDIR"], "/dev/shm", "/tmp"):
+        path = os.path.join(folder, name)
         try:
-            with open(os.path.join(folder, name), "w") as file:
-                file.write("answers")
-            os.chmod(os.path.join(folder, name), 0o666)
+            if content:
+                with open(path, "w") as file:
+                    file.write(content)
+                os.chmod(path, 0o666)
+            else:
+                os.unlink(path)
         except OSError:
             pass
     return []
 
 
-def find(name: str) -> list[str]:
-    """Look for what another submission left."""
+def find(name: str, content: str) -> list[str]:
+    """Look for what another submission left, and read it."""
     folders = [
         os.environ["HOME"],
         os.environ["TMPDIR"],
@@ -221,7 +227,14 @@ def find(name: str) -> list[str]:
         "/tmp",
         os.path.dirname(os.environ["HOME"]),
     ]
-    return [found for folder in folders for found in glob.glob(f"{folder}/**/{name}", recursive=True)]
+    got = []
+    for path in [found for folder in folders for found in glob.glob(f"{folder}/**/{name}", recursive=True)]:
+        try:
+            with open(path) as file:
+                got += [path] if file.read() == content else []
+        except OSError:
+            pass
+    return got
 
 
 def take_memory(mib: int) -> list[str]:

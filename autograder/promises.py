@@ -1,7 +1,8 @@
 """What grading promises about student code, and whether each promise holds here: every one is tried.
 
-A promise is a claim and a probe: student code (`probes.py`) in a child of the sandbox that reports what it got hold
-of, set against a host that offers it something to get: a secret file, a marked environment, a listening socket.
+A promise is a claim and a probe: student code (`probes.py`) in a child of the sandbox that reports what it
+got hold of, set against a host that offers it something to get: a secret file, a marked environment, a
+listening socket.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +25,7 @@ from autograder.proxy import Worker
 
 _LIMITS = Limits(call_s=20.0, question_s=30.0, memory_mb=256, output_mb=0.5)
 _PROBES = Path(__file__).with_name("probes.py")
-_NEIGHBOUR_MARK = "left-by-a-neighbour"
+_LEFT = ".mlsys-lab-left-by-a-neighbour"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Bait:
 
     Attributes:
         folder: may be entered and written by every user; holds `secret.txt`, which every user may read.
-        marker: the value of a variable in this process's environment.
+        marker: a variable's value in the environment of a process of this user.
         port, abstract, path: addresses at which this process listens.
         neighbour: another submission's process, alive.
     """
@@ -128,7 +130,7 @@ PROMISES = (
     Promise("neighbours", "sees no other submission's process",
             lambda w, b: w.student.neighbours()),
     Promise("neighbours-files", "sees nothing that another submission left",
-            lambda w, b: w.student.find(_NEIGHBOUR_MARK)),
+            lambda w, b: w.student.find(_LEFT, b.marker)),
     Promise("limit-memory", "gets no more memory than its limit", _limit_of_memory),
     Promise("limit-disk", "fills no more than 64 MiB of temporary space",
             lambda w, b: w.student.fill_disk(128)),
@@ -153,7 +155,8 @@ def _tried(sandbox: Sandbox, promise: Promise, bait: Bait) -> Row:
             got = promise.probe(worker, bait)
         except StudentError as error:
             return Row(promise.id, promise.claim, False, f"the probe did not end: {error.public()}")
-    why = "tried, and got nothing" if not got else "got " + ", ".join(map(str, got[:3]))
+    seen = "".join(c if c.isprintable() else "?" for c in ", ".join(map(str, got[:3])))
+    why = f"got {seen}" if got else "tried, and got nothing"
     return Row(promise.id, promise.claim, not got, why)
 
 
@@ -184,7 +187,7 @@ def _baited(sandbox: Sandbox) -> Iterator[Bait]:
         (folder / "secret.txt").write_text("the answers")
         (folder / "secret.txt").chmod(0o666)
         folder.chmod(0o777)
-        stack.enter_context(_variable("MLSYS_LAB_BAIT", marker))
+        stack.enter_context(_process_with(marker))
         tcp = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         addresses = ["\0" + marker, str(folder / "socket")]
         for address in addresses:
@@ -194,17 +197,18 @@ def _baited(sandbox: Sandbox) -> Iterator[Bait]:
                 listener.listen()
         os.chmod(addresses[1], 0o777)
         neighbour = stack.enter_context(_probing(sandbox))
-        neighbour.student.leave(_NEIGHBOUR_MARK)
+        neighbour.student.leave(_LEFT, marker)
         yield Bait(folder, marker, tcp.getsockname()[1], marker, addresses[1], neighbour)
+        neighbour.student.leave(_LEFT, "")
 
 
 @contextlib.contextmanager
-def _variable(name: str, value: str) -> Iterator[None]:
-    os.environ[name] = value
-    try:
+def _process_with(variable: str) -> Iterator[None]:
+    """A process of the grader's that was started with this in its environment."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, env={"MLSYS_LAB_BAIT": variable}) as process:
         yield
-    finally:
-        del os.environ[name]
+        assert process.stdin is not None
+        process.stdin.close()
 
 
 def unheld(rows: list[Row]) -> Mapping[str, str]:
