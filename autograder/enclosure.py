@@ -170,7 +170,17 @@ def visible(folder: Path) -> dict[str, list[str]]:
         for part, whole in _around(path, masked()):
             (read if whole else listed).append(part)
     read = [p for p in read if not any(m.is_relative_to(p) for m in masked())]
-    shown = {"read": read, "list": listed, "write": [Path("/dev/null"), Path("/dev/zero"), Path("/dev/full")]}
+    shown = {
+        "read": read,
+        "list": listed,
+        "write": [
+            Path("/dev/null"),
+            Path("/dev/zero"),
+            Path("/dev/full"),
+            Path("/dev/ptmx"),
+            Path("/dev/pts"),
+        ],
+    }
     return {key: list(dict.fromkeys(str(p) for p in paths)) for key, paths in shown.items()}
 
 

@@ -6,6 +6,7 @@ use them (ZMQ_USE_FD) where the kernel binds the addresses of its connection fil
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -14,12 +15,13 @@ from typing import Any
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 
 
-def serve_kernel(connection: dict[str, Any], listening: list[int]) -> None:
+def serve_kernel(connection: dict[str, Any], listening: list[int], *, loopback: bool) -> None:
     """Be a kernel until the other side ends it.
 
     Args:
         connection: what a connection file says; transport `ipc`.
         listening: a listening unix socket for each of `CHANNELS`.
+        loopback: may this process make TCP sockets? Where not, ZeroMQ would abort it instead of raising.
     """
     import zmq
     from ipykernel.kernelapp import IPKernelApp
@@ -29,6 +31,8 @@ def serve_kernel(connection: dict[str, Any], listening: list[int]) -> None:
     bind = zmq.Socket.bind
 
     def bind_given(sock: Any, address: str) -> Any:
+        if address.startswith("tcp:") and not loopback:
+            raise zmq.ZMQError(errno.EACCES)
         if address in waiting:
             sock.setsockopt(zmq.USE_FD, waiting.pop(address))
         return bind(sock, address)

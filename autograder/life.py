@@ -96,6 +96,12 @@ class KernelProcess:
 
     def __init__(self, life: Life) -> None:
         self._life = life
+        self._killed = False
+
+    def ended_by_itself(self) -> bool:
+        """Wait until it has ended; False where it was killed from here, or that cannot be known."""
+        pidfd = self._life.pidfd
+        return pidfd >= 0 and bool(select.select([pidfd], [], [])[0]) and not self._killed
 
     def poll(self) -> int | None:
         """The exit code once it has ended, None before."""
@@ -113,8 +119,10 @@ class KernelProcess:
 
     def kill(self) -> None:
         """End the kernel and every process that it started."""
+        self._killed = True
         self._life.kill()
 
     def close(self) -> None:
         """Kill and forget it."""
+        self._killed = True
         self._life.close()

@@ -1,4 +1,4 @@
-"""What a prying submission would try, one function each: it returns what it got hold of; an empty list is good.
+"""What a prying submission would try, one function each; it returns what it got: an empty list is good.
 
 Student code in every respect: `promises` loads this file's source as a notebook's cell into a confined child.
 """
@@ -9,6 +9,8 @@ import os
 import socket
 import threading
 import time
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 
@@ -53,10 +55,8 @@ def read_processes(grader: int) -> list[str]:
                 got.append(f"the memory of {pid}")
         except OSError:
             pass
-        try:
+        with suppress(OSError):
             got += [f"descriptors of {pid}"] if os.listdir(f"/proc/{pid}/fd") else []
-        except OSError:
-            pass
     vector = (ctypes.c_size_t * 2)(
         8, 1
     )  # an address that is never mapped: EFAULT means that reading is allowed
@@ -80,9 +80,9 @@ def own_descriptors() -> list[str]:
 
 
 def connect(port: int, abstract: str, path: str) -> list[str]:
-    """Reach listeners of the host: TCP on loopback, an abstract unix socket, one with a path; an outside address."""
+    """Reach listeners of the host, TCP on loopback and unix sockets, and an outside address."""
     got = []
-    targets = [
+    targets: list[tuple[int, Any]] = [
         (socket.AF_INET, ("127.0.0.1", port)),
         (socket.AF_INET, ("192.0.2.1", 80)),
         (socket.AF_UNIX, "\0" + abstract),
@@ -274,12 +274,8 @@ def never_end() -> None:
     import signal
 
     for number in range(1, 65):
-        try:
+        with suppress(OSError, ValueError):
             signal.signal(number, signal.SIG_IGN)
-        except (OSError, ValueError):
-            pass
     while True:
-        try:
+        with suppress(BaseException):
             time.sleep(1000)
-        except BaseException:
-            pass

@@ -24,6 +24,7 @@ from autograder.fork_server import Sandbox
 from autograder.proxy import Worker
 
 _LIMITS = Limits(call_s=20.0, question_s=30.0, memory_mb=256, output_mb=0.5)
+_FOLDERS = (sys.prefix, "/", "/usr", "/dev", "/var/tmp", "/sandbox", "/sandbox/packages")
 _PROBES = Path(__file__).with_name("probes.py")
 _LEFT = ".mlsys-lab-left-by-a-neighbour"
 
@@ -117,8 +118,7 @@ PROMISES = (
     Promise("signals", "cannot signal the grader",
             lambda w, b: w.student.send_signals(_other_pids(b))),
     Promise("writes", "cannot write outside its own temporary folders",
-            lambda w, b: w.student.write_files(
-                [str(b.folder), sys.prefix, "/usr", "/", "/var/tmp", "/dev", "/sandbox", "/sandbox/packages"])),
+            lambda w, b: w.student.write_files([str(b.folder), *_FOLDERS])),
     Promise("capabilities", "has no capability and no way to get one",
             lambda w, b: w.student.capabilities()),
     Promise("uid", "runs as a user of its own",
@@ -134,7 +134,7 @@ PROMISES = (
     Promise("limit-memory", "gets no more memory than its limit", _limit_of_memory),
     Promise("limit-disk", "fills no more than 64 MiB of temporary space",
             lambda w, b: w.student.fill_disk(128)),
-    Promise("limit-output", "prints no more than its limit, and its answer comes all the same", _limit_of_output),
+    Promise("limit-output", "prints no more than its limit and answers all the same", _limit_of_output),
     Promise("limit-time", "ends at its time limit, whatever it ignores", _limit_of_time),
 )  # fmt: skip
 
@@ -174,9 +174,7 @@ def _probing(sandbox: Sandbox) -> Iterator[Worker]:
 def _library_files() -> list[str]:
     """Where a copy of the library may lie: beside this package, and installed."""
     roots = [Path(__file__).resolve().parents[1], *site_folders()]
-    return [str(root / "mlsys_lab" / "__init__.py") for root in roots] + [
-        "/sandbox/packages/mlsys_lab/__init__.py"
-    ]
+    return [str(root / "mlsys_lab" / "__init__.py") for root in [*roots, Path("/sandbox/packages")]]
 
 
 @contextlib.contextmanager
