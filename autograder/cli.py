@@ -75,7 +75,7 @@ def grade(
     """
     from rich.console import Console
 
-    from autograder.classroom import Plan, grade_class, staged
+    from autograder.classroom import Plan, grade_class
     from autograder.sandbox import choose
     from autograder.screen import Screen, closing, table
     from autograder.submission import collect
@@ -97,8 +97,8 @@ def grade(
     console = Console(stderr=True)
     if level != "namespaces":
         console.print(f"Sandbox level: {level}. What that does not hold: mlsys-lab doctor", style="bold red")
-    with Screen(len(found), console) as screen, staged(assignment) as tree:
-        plan = Plan(level, tree, course.library, nbval, jobs)
+    with Screen(len(found), console) as screen:
+        plan = Plan(level, course.library, nbval, jobs)
         try:
             rows = grade_class(found, assignment, plan, target, on_start=screen.started, on_done=screen.done)
         except KeyboardInterrupt:

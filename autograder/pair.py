@@ -90,7 +90,7 @@ def write_notebook(notebook: NotebookNode) -> str:
 
 def write_percent(notebook: NotebookNode) -> str:
     """The py:percent text of a notebook: tags and nbgrader's marks stay, jupytext's own metadata does not."""
-    copy = nbformat.from_dict(json.loads(nbformat.writes(notebook)))
+    copy = nbformat.reads(nbformat.writes(notebook), as_version=4)
     copy.metadata.pop("language_info", None)
     copy.metadata["jupytext"] = {
         "cell_metadata_filter": CELL_FILTER,
@@ -143,7 +143,7 @@ def execute(notebook: NotebookNode, folder: Path, *, timeout_s: int = 120) -> No
     """
     from nbclient import NotebookClient
 
-    copy = nbformat.from_dict(json.loads(nbformat.writes(notebook)))
+    copy = nbformat.reads(nbformat.writes(notebook), as_version=4)
     NotebookClient(
         copy, timeout=timeout_s, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     ).execute()

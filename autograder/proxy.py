@@ -17,47 +17,26 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from autograder.assignment import Limits
+from autograder.errors import CallTimeout, MemoryExceeded, ProtocolError, StudentError, WorkerDied
 from autograder.handles import Handle, Student
 from autograder.wire import Callback, Frames, Remote, WireError, decode, encode, frame
 
 MAX_CALLBACKS = 100_000
 MAX_NESTED = 50
-_SENT_ERRORS = (ValueError, TypeError, KeyError, IndexError, RuntimeError, TimeoutError, ConnectionError, OSError)
+_SENT_ERRORS = (
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    RuntimeError,
+    TimeoutError,
+    ConnectionError,
+    OSError,
+)
 
 
 class SandboxError(Exception):
     """The sandbox itself does not work here; no fault of a submission."""
-
-
-class StudentError(Exception):
-    """What the student's code raised, or did instead of answering.
-
-    Attributes:
-        kind: the type of the error, `ZeroDivisionError`.
-        message: its text, at most 2,000 characters.
-        cell, line: where in the notebook, from 1; None where it is not known.
-    """
-
-    def __init__(self, kind: str, message: str, cell: int | None = None, line: int | None = None) -> None:
-        place = "" if cell is None else f" (cell {cell}, line {line})" if line else f" (cell {cell})"
-        super().__init__(f"{kind}: {message}{place}")
-        self.kind, self.message, self.cell, self.line = kind, message, cell, line
-
-
-class CallTimeout(StudentError):
-    """The code did not answer in time; its process is gone."""
-
-
-class MemoryExceeded(StudentError):
-    """The code asked for more memory than it may have."""
-
-
-class WorkerDied(StudentError):
-    """The code ended its own process."""
-
-
-class ProtocolError(StudentError):
-    """The process answered with something that is no answer."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +139,11 @@ class Worker:
         self._dropped.append(number)
 
     @property
+    def failed(self) -> StudentError | None:
+        """Why this worker answers no more, or None while it does."""
+        return self._failed
+
+    @property
     def output(self) -> str:
         """What the code printed, up to the limit."""
         self._drain()
@@ -187,7 +171,9 @@ class Worker:
         if self._failed is not None:
             raise self._failed
         if self._nested >= MAX_NESTED:
-            raise self._give_up(ProtocolError("RecursionError", "functions of the test and of the student in a circle"))
+            raise self._give_up(
+                ProtocolError("RecursionError", "functions of the test and of the student in a circle")
+            )
         dropped, self._dropped = self._dropped, []
         message = encode((operation, dropped, *arguments), self._refer)
         outermost = self._nested == 0
@@ -294,7 +280,9 @@ class Worker:
                     self._frames.feed(data)
             reply = decode(message, self._resolve)
         except WireError as error:
-            raise self._give_up(ProtocolError("ProtocolError", f"the process answered nonsense: {error}")) from None
+            raise self._give_up(
+                ProtocolError("ProtocolError", f"the process answered nonsense: {error}")
+            ) from None
         if type(reply) is not tuple or not reply or type(reply[0]) is not str:
             raise self._give_up(ProtocolError("ProtocolError", "the process answered nonsense"))
         return reply

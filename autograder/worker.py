@@ -34,7 +34,16 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 }
 _BUILTIN_ERRORS = {
     e.__name__: e
-    for e in (ValueError, TypeError, KeyError, IndexError, RuntimeError, TimeoutError, ConnectionError, OSError)
+    for e in (
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        RuntimeError,
+        TimeoutError,
+        ConnectionError,
+        OSError,
+    )
 }
 
 
@@ -95,7 +104,9 @@ class Worker:
             if message[0] == "return":
                 return message[1]
             if message[0] == "raise":
-                raise _BUILTIN_ERRORS.get(message[1], RuntimeError)(f"the test's function raised {message[1]}")
+                raise _BUILTIN_ERRORS.get(message[1], RuntimeError)(
+                    f"the test's function raised {message[1]}"
+                )
             self._answer(message)  # the test's function uses a handle in turn
         raise SystemExit
 
