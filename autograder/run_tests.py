@@ -22,7 +22,7 @@ import pytest
 from autograder.compare import Mismatch
 from autograder.errors import StudentError
 
-WITHHELD = "a hidden test did not pass"
+WITHHELD = "what it compared is withheld"
 
 
 class Session(Protocol):
@@ -208,9 +208,9 @@ def _public(error: BaseException, test: Path) -> str:
 def _hidden(error: BaseException, test: Path) -> str:
     """One line that gives neither inputs nor expected values away."""
     if isinstance(error, StudentError):
-        return f"{WITHHELD}: {error.withheld()}"
+        return error.withheld()
     if isinstance(error, Mismatch):
-        return f"{WITHHELD}: {error.reason}"
+        return f"{error.reason}; {WITHHELD}"
     return WITHHELD
 
 

@@ -40,7 +40,7 @@ def test_an_array_equals_itself_and_not_itself_plus_one(a):
 @pytest.mark.parametrize(
     ("actual", "expected", "said"),
     [
-        (3.0, np.full((2, 2), 3.0), "expected shape (2, 2), got ()"),
+        (3.0, np.full((2, 2), 3.0), "expected shape (2, 2), got a single number"),
         (np.zeros((1,)), np.zeros((3,)), "expected shape (3,), got (1,)"),
         (None, np.zeros(2), "expected an array, got None (is there a return?)"),
         ("3", 3, "expected a number, got a value of type str"),
