@@ -76,6 +76,7 @@ def grade(
     from rich.console import Console
 
     from autograder.classroom import Plan, grade_class
+    from autograder.run_tests import BadTest, collect_tests
     from autograder.sandbox import choose
     from autograder.screen import Screen, closing, table
     from autograder.submission import collect
@@ -92,6 +93,10 @@ def grade(
             "no sandbox works here, so the work of others is not run: see `mlsys-lab doctor`, "
             "or accept the risk with --sandbox none"
         )
+    try:
+        collect_tests([*assignment.public, *assignment.hidden])
+    except BadTest as error:
+        raise UsageError(f"{assignment.name}: {error}") from None
     found = collect(paths, assignment)
     target = out or Path("grades") / assignment.name
     console = Console(stderr=True)

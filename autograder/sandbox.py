@@ -28,10 +28,11 @@ from typing import Any
 from autograder import enclosure
 from autograder.assignment import Limits, UsageError
 from autograder.enclosure import View
-from autograder.proxy import SandboxError, Worker
+from autograder.kernel_child import CHANNELS
+from autograder.proxy import Worker
 
 LEVELS = ("namespaces", "uid", "none")
-__all__ = ["LEVELS", "Life", "Sandbox", "SandboxError", "View"]
+__all__ = ["LEVELS", "Life", "Sandbox", "SandboxError", "KernelProcess", "View"]
 _READY_S = 60.0
 _UIDS_PER_SANDBOX, _FIRST_UID, _BLOCKS = 256, 20_480, 150
 _BOOT = (
@@ -39,6 +40,10 @@ _BOOT = (
     "from autograder.zygote import main; main(int(sys.argv[1]), int(sys.argv[2]))"
 )
 _THREADS = ("OMP", "OPENBLAS", "MKL", "VECLIB_MAXIMUM", "NUMEXPR")
+
+
+class SandboxError(Exception):
+    """The sandbox itself does not work here; no fault of a submission."""
 
 
 class Life:
@@ -111,6 +116,35 @@ class Life:
         return message
 
 
+class KernelProcess:
+    """The trusted end of a sandboxed Jupyter kernel."""
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+
+    def poll(self) -> int | None:
+        """The exit code once it has ended, None before."""
+        status = self._life.ended(0.0)
+        return None if status is None else os.waitstatus_to_exitcode(status)
+
+    def wait(self, timeout_s: float = 10.0) -> int | None:
+        """The exit code, after waiting for it."""
+        self._life.ended(timeout_s)
+        return self.poll()
+
+    def interrupt(self) -> None:
+        """As Ctrl-C in a notebook: the cell that runs raises KeyboardInterrupt."""
+        self._life.interrupt()
+
+    def kill(self) -> None:
+        """End the kernel and every process that it started."""
+        self._life.kill()
+
+    def close(self) -> None:
+        """Kill and forget it."""
+        self._life.close()
+
+
 class Sandbox:
     """One fork server, started when first asked for a child, started anew if it dies.
 
@@ -136,9 +170,11 @@ class Sandbox:
         self._control: socket.socket | None = None
         self._lease: socket.socket | None = None
         self._uid_claim: socket.socket | None = None
+        self._pidfd = -1
         self._folder: Path | None = None
 
     def __enter__(self) -> Sandbox:
+        self._started()  # before any fork of the grader's, so that all of them share one fork server
         return self
 
     def __exit__(
@@ -159,6 +195,26 @@ class Sandbox:
         os.close(writes)
         return Worker(ours, output, life, self.limits)
 
+    def kernel(self, connection_file: Path) -> KernelProcess:
+        """A fresh child that is the Jupyter kernel of a connection file with the transport `ipc`.
+
+        Raises:
+            SandboxError: as `worker`.
+        """
+        connection = json.loads(connection_file.read_text(encoding="utf-8"))
+        listening = []
+        with open(os.devnull, "wb") as nowhere:
+            try:
+                for channel in CHANNELS:
+                    listening.append(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+                    listening[-1].bind(f"{connection['ip']}-{connection[f'{channel}_port']}")
+                    listening[-1].listen(16)
+                fds = [nowhere.fileno(), *(sock.fileno() for sock in listening)]
+                return KernelProcess(self.spawn({"role": "kernel", "connection": connection}, fds))
+            finally:
+                for sock in listening:
+                    sock.close()
+
     def spawn(self, request: dict[str, Any], fds: list[int]) -> Life:
         """Ask for a child that gets these descriptors; return when it is confined."""
         for attempt in (1, 2):
@@ -173,15 +229,10 @@ class Sandbox:
             except (SandboxError, OSError):
                 theirs.close()
                 life.close()
-                dead = self._process is None or self._process.poll() is not None
-                if attempt == 2 or not dead:
+                if attempt == 2 or not self._is_dead():
                     raise
                 self.close()
         raise AssertionError
-
-    def control_fd(self) -> int:
-        """The descriptor of the fork server's control socket, for a trusted process that asks it for children."""
-        return self._started().fileno()
 
     def close(self) -> None:
         """End the fork server and every child of it."""
@@ -193,12 +244,23 @@ class Sandbox:
             try:
                 self._process.wait(10)
             except subprocess.TimeoutExpired:
+                if self._pidfd >= 0:
+                    signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
                 self._process.kill()
                 self._process.wait()
             self._process = None
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
+
+    def _is_dead(self) -> bool:
+        """By its pidfd: in a fork of the grader's it is no child of this process."""
+        if self._pidfd < 0:
+            return self._process is None or self._process.poll() is not None
+        return bool(select.select([self._pidfd], [], [], 1.0)[0])
 
     def _started(self) -> socket.socket:
         with self._lock:
@@ -224,7 +286,7 @@ class Sandbox:
         try:
             self._process = subprocess.Popen(
                 command,
-                env={},
+                env={"MALLOC_ARENA_MAX": "2"},  # or each thread would reserve 64 MiB of the memory limit
                 cwd="/",
                 pass_fds=inherited,
                 stdin=subprocess.DEVNULL,
@@ -238,7 +300,10 @@ class Sandbox:
         their_lease.close()
         self._control, self._lease = control, lease
         control.send(json.dumps(self._config(base, root=root)).encode())
-        hello = control.recv(4096) if select.select([control], [], [], _READY_S)[0] else b""
+        hello, fds = b"", list[int]()
+        if select.select([control], [], [], _READY_S)[0]:
+            hello, fds, _, _ = socket.recv_fds(control, 4096, 1)
+        self._pidfd = fds[0] if fds else -1
         if hello != b"R":
             errors.seek(0)
             said = hello[1:] or errors.read()[-400:] or b"no answer"
@@ -247,7 +312,7 @@ class Sandbox:
 
     def _config(self, base: str, *, root: bool) -> dict[str, Any]:
         environment = {f"{name}_NUM_THREADS": "1" for name in _THREADS}
-        environment |= {"LANG": "C.UTF-8", "MPLBACKEND": "Agg", "PYTHONDONTWRITEBYTECODE": "1"}
+        environment |= {"LANG": "C.UTF-8", "MPLBACKEND": "Agg", "PYTHONDONTWRITEBYTECODE": "1", "JOBLIB_MULTIPROCESSING": "0"}
         environment |= {"PATH": f"{sys.prefix}/bin:/usr/bin:/bin", "PYTHONPATH": f"{base}/packages"}
         if self.view.tree is not None:
             environment["MLSYS_LAB_COURSE"] = f"{base}/tree"

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from autograder.extract import Problem, describe, execute, sliced
-from autograder.wire import Callback, Frames, Remote, WireError, decode, encode, frame
+from autograder.wire import Callback, Frames, Remote, WireError, decode, encode_parts, send
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "+": operator.add,
@@ -67,14 +67,12 @@ class Worker:
 
     def _receive(self) -> Any:
         while (message := self.frames.next()) is None:
-            data = self.sock.recv(1 << 20)
-            if not data:
+            if not self.frames.receive(self.sock):
                 return None
-            self.frames.feed(data)
         return decode(message, self._resolve)
 
     def _send(self, reply: tuple[Any, ...]) -> None:
-        self.sock.sendall(frame(encode(reply, self._keep)))
+        send(self.sock, encode_parts(reply, self._keep))
 
     def _keep(self, value: Any) -> Remote:
         self.given += 1

@@ -257,6 +257,8 @@ def main(control_fd: int, lease_fd: int) -> None:
     try:
         for module in config["preload"]:
             importlib.import_module(module)
+        with suppress(ImportError):  # cells with magics need it; 40 ms in each child otherwise
+            importlib.import_module("IPython.core.inputtransformer2")
         zygote = Zygote(control, lease, config)
         gc.collect()
         gc.freeze()

@@ -87,7 +87,8 @@ def archive(name: str, members: dict[str, bytes], link: str = "") -> Callable[[P
 
 
 def stubborn_loop(catch: str) -> str:
-    return f"{MEAN}def double(x):\n    while True:\n        try:\n            while True: pass\n        except {catch}: pass\n"
+    loop = "        try:\n            while True: pass\n"
+    return f"{MEAN}def double(x):\n    while True:\n{loop}        except {catch}: pass\n"
 
 
 HAND_INS = [
@@ -205,7 +206,7 @@ def run(*arguments: str, cwd: Path, environ: dict[str, str] | None = None, timeo
 
 @pytest.fixture(scope="module")
 def graded(sandboxed, toy, tmp_path_factory) -> tuple[Outcome, dict[str, Any], Path]:
-    """The class of all wrong hand-ins, a missing file, one right hand-in and one student's two, graded at once."""
+    """All wrong hand-ins, a missing file, a right one and one student's two, graded at once."""
     folder = tmp_path_factory.mktemp("class")
     for hand_in in HAND_INS:
         (place := folder / hand_in.id.replace("/", "_").replace(".", "_")).mkdir()
@@ -397,7 +398,8 @@ def foreign_autograder(toy: Path, tmp: Path) -> Outcome:
 def bootstrap(tmp: Path, before: str) -> Outcome:
     shutil.copy(ROOT / "lab.py", tmp)
     shutil.copy(ROOT / "pyproject.toml", tmp)
-    code = f"import sys; {before}; sys.argv = ['lab.py', 'open']; import runpy; runpy.run_path('lab.py', run_name='__main__')"
+    start = "import runpy; runpy.run_path('lab.py', run_name='__main__')"
+    code = f"import sys; {before}; sys.argv = ['lab.py', 'open']; {start}"
     environ = {"PATH": "/nowhere", "HOME": str(tmp)}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp, env=environ, capture_output=True, text=True, check=False
