@@ -126,8 +126,9 @@ def _graded(
         return
     with ExitStack() as stack:
         sandboxes = _sandboxes(stack, assignment, plan) if _can_fork() else None
-        for module in assignment.preload:
-            importlib.import_module(module)  # once here instead of once in each child: the tests import them
+        # Once here instead of once in each child: what the tests import, and nbval.
+        for module in [*assignment.preload, *(["autograder.run_notebook"] if plan.nbval else [])]:
+            importlib.import_module(module)
         running: dict[Connection, _Child] = {}
         stack.callback(lambda: [child.stop() for child in running.values()])
         waiting = list(todo)
