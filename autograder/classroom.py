@@ -17,7 +17,7 @@ import secrets
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
@@ -130,7 +130,7 @@ def _graded(
         for module in [*assignment.preload, *(["autograder.run_notebook"] if plan.nbval else [])]:
             importlib.import_module(module)
         running: dict[Connection, _Child] = {}
-        stack.callback(lambda: [child.stop() for child in running.values()])
+        stack.callback(_stop_all, running)
         waiting = list(todo)
         while waiting or running:
             while waiting and len(running) < plan.jobs:
@@ -141,8 +141,13 @@ def _graded(
             soonest = min(child.ends for child in running.values())
             ready = wait(list(running), timeout=max(0.05, min(1.0, soonest - time.monotonic())))
             late = [c.answer for c in running.values() if time.monotonic() > c.ends and c.answer not in ready]
-            for connection in [*ready, *late]:
-                yield running.pop(connection).result()  # type: ignore[index]
+            for child in [c for c in running.values() if c.answer in ready or c.answer in late]:
+                yield running.pop(child.answer).result()
+
+
+def _stop_all(running: Mapping[Connection, _Child]) -> None:
+    for child in running.values():
+        child.stop()
 
 
 def _can_fork() -> bool:
