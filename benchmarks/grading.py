@@ -1,8 +1,8 @@
-"""CPU cost of grading, against `pytest --nbval-lax`, otter-grader and nbgrader on the same notebook and tests.
+"""CPU cost of grading against nbval, otter-grader and nbgrader on the same notebook and tests.
 
-`marginal` is what one more submission costs: (a batch of 11 less a batch of 1) / 10 for ours; a call of its own for
-nbval and otter, which know no batches; nbgrader's batches like ours. `batch of 30` is the whole command, start
-included. The peers' environment is made on first use.
+`marginal` is what one more submission costs: (a batch of 11 less a batch of 1) / 10 for ours; a call of its
+own for nbval and otter, which know no batches; nbgrader's batches like ours. `batch of 30` is the whole
+command, start included. The peers' environment is made on first use.
 
     python benchmarks/grading.py [--quick] [--json FILE]
 """

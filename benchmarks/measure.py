@@ -1,7 +1,8 @@
-"""What every benchmark shares: CPU seconds of a command with all it started, ratios with their spread, the table.
+"""What every benchmark shares: CPU seconds of a command, ratios with their spread, the table.
 
-CPU time, not wall time: another process on the machine slows both sides but is charged to neither. Where the kernel
-lets us make a cpuacct control group, that counts every descendant; elsewhere the usage of waited-for children does.
+CPU time, not wall time: another process on the machine slows both sides but is charged to neither. Where the
+kernel lets us make a cpuacct control group, that counts every descendant; elsewhere the usage of waited-for
+children does.
 """
 
 from __future__ import annotations
