@@ -39,14 +39,12 @@ class Plan:
 
     Attributes:
         level: the sandbox's level, already chosen.
-        tree: the student version, staged for the kernels' view.
         library: the folder of `mlsys_lab`.
         nbval: also run each notebook from a clean start.
         jobs: submissions at a time.
     """
 
     level: str
-    tree: Path | None
     library: Path
     nbval: bool = True
     jobs: int = 1
@@ -158,21 +156,20 @@ def _context() -> Any:
 
 
 @contextmanager
-def opened_sandboxes(
-    assignment: Assignment, level: str, library: Path, tree: Path
-) -> Iterator[tuple[Sandbox, Sandbox]]:
+def opened_sandboxes(assignment: Assignment, level: str, library: Path) -> Iterator[tuple[Sandbox, Sandbox]]:
     """Both views of one assignment: for workers that run graded functions, for kernels that run notebooks."""
     with ExitStack() as stack:
-        workers, kernels = _sandboxes(stack, assignment, Plan(level, tree, library))
+        workers, kernels = _sandboxes(stack, assignment, Plan(level, library))
         assert kernels is not None
         yield workers, kernels
 
 
 def _sandboxes(stack: ExitStack, assignment: Assignment, plan: Plan) -> tuple[Sandbox, Sandbox | None]:
+    tree = stack.enter_context(staged(assignment)) if plan.nbval else None
     workers = View(packages=worker_packages(assignment, plan.library), tree=None, preload=assignment.preload)
     kernels = View(
         packages=(plan.library, PACKAGE),
-        tree=plan.tree,
+        tree=tree,
         preload=("ipykernel.kernelapp", "matplotlib.pyplot", *assignment.preload),
     )
     made = stack.enter_context(Sandbox(plan.level, workers, assignment.limits))

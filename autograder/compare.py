@@ -92,10 +92,12 @@ def _compare_numbers(actual: Any, expected: Any, rtol: float, atol: float, fail:
         fail(f"expected {wanted}, got {_kind(actual)}", f"{wanted} is asked for, got {_kind(actual)}")
     ours, theirs = np.asarray(expected), np.asarray(actual)
     if ours.shape != theirs.shape:
-        said = f"expected shape {ours.shape}, got {theirs.shape}"
-        fail(said, f"the shape {theirs.shape} is not the one asked for")
-    if ours.dtype.kind in "biu" and theirs.dtype.kind in "biu":
-        wrong = ours != theirs if rtol == 0 and atol == 0 else _far(theirs, ours, rtol, atol)
+        fail(f"expected {_shape(ours)}, got {_shape(theirs)}", f"{_shape(theirs)} is not what is asked for")
+    if (ours.dtype.kind == "b") != (theirs.dtype.kind == "b"):
+        wanted = "booleans" if ours.dtype.kind == "b" else "numbers"
+        fail(f"expected {wanted}, got {_kind(actual)}", f"{wanted} are asked for, got {_kind(actual)}")
+    if ours.dtype.kind in "biuO" and theirs.dtype.kind in "biuO":
+        wrong = np.asarray(ours != theirs) if rtol == 0 and atol == 0 else _far(theirs, ours, rtol, atol)
     else:
         wrong = _far(theirs, ours, rtol, atol)
     if not wrong.any():
@@ -110,10 +112,11 @@ def _compare_numbers(actual: Any, expected: Any, rtol: float, atol: float, fail:
 
 def _far(actual: np.ndarray, expected: np.ndarray, rtol: float, atol: float) -> np.ndarray:
     """Where the two differ by more than atol + rtol * |expected|, computed in float64 or wider."""
-    wide = np.result_type(actual.dtype, expected.dtype, np.float64)
+    kinds = [np.dtype(np.float64) if d.kind == "O" else d for d in (actual.dtype, expected.dtype)]
+    wide = np.result_type(*kinds, np.float64)
     a, e = actual.astype(wide), expected.astype(wide)
     with np.errstate(invalid="ignore", over="ignore"):
-        near = np.abs(a - e) <= atol + rtol * np.abs(e)
+        near = np.isfinite(e) & (np.abs(a - e) <= atol + rtol * np.abs(e))
     return np.asarray(~(near | (a == e) | (np.isnan(a) & np.isnan(e))))
 
 
@@ -126,6 +129,10 @@ def _is_numeric(value: Any) -> bool:
     except (ValueError, TypeError):
         return False
     return array.dtype.kind in "biufc" and (array.size > 0 or isinstance(value, np.ndarray))
+
+
+def _shape(array: np.ndarray) -> str:
+    return f"shape {array.shape}" if array.shape else "a single number"
 
 
 def _kind(value: Any) -> str:

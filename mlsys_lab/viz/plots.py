@@ -1,4 +1,4 @@
-"""What every figure of a lab needs: the prediction drawn hollow, the bound dashed, and words beside the picture.
+"""What every figure of a lab needs: the prediction hollow, the bound dashed, words beside the picture.
 
 The words are made from the artists that are drawn, so that the text equivalent cannot say something else
 than the picture.
@@ -16,7 +16,7 @@ MOST_BARS = 12
 
 
 def prediction(axes: Any, x: float | None, y: float | None) -> None:
-    """Draw a learner's prediction as a hollow marker at (x, y), in the axes' units; nothing where it is None."""
+    """Draw a learner's prediction as a hollow marker at (x, y), in the axes' units; nothing for None."""
     if x is None or y is None:
         return
     axes.plot(x, y, "o", markersize=12, mfc="none", color=PALETTE["yours"], label="your prediction")

@@ -1,0 +1,202 @@
+"""From a notebook's cells to the statements that the graded names need, and nothing else.
+
+A notebook also draws, prints, measures and checks itself; none of that has to run again to grade a function. So the
+top-level statements form a graph (who binds a name, who reads it), and the slice is what the wanted names reach
+(after Weiser, Program Slicing, 1981). It runs where the student's code runs: parsing it is already a risk.
+"""
+
+from __future__ import annotations
+
+import __future__
+import ast
+import asyncio
+import dis
+import inspect
+import linecache
+import re
+import types
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+FILENAME = re.compile(r"<cell (\d+)>")
+_READS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS", "LOAD_CLASSDEREF"}
+_BINDS = {"STORE_NAME", "STORE_GLOBAL", "DELETE_NAME", "DELETE_GLOBAL"}
+_BLOCKS = (ast.For, ast.While, ast.If, ast.With, ast.Try, ast.Match)
+_PYTHON_CELL_MAGICS = {"time", "timeit", "capture", "prun", "memit", "mprun"}
+_MAX_MESSAGE = 2_000
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An error of the student's code: its type's name, its message, the cell (from 1) and the line in it."""
+
+    kind: str
+    message: str
+    cell: int | None
+    line: int | None
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A compiled top-level statement: where it stands, what it reads, binds or changes."""
+
+    cell: int
+    line: int
+    code: types.CodeType
+    reads: frozenset[str]
+    binds: frozenset[str]
+    always: bool = False
+
+
+def sliced(cells: Sequence[str], wanted: Sequence[str]) -> tuple[list[Statement], list[Problem]]:
+    """The statements that bind the wanted names, and all that these need, in the notebook's order.
+
+    Args:
+        cells: the source of the code cells; numbers in the result count from 1.
+        wanted: top-level names.
+
+    Returns:
+        The statements, and a problem per cell that is no Python; the other cells count all the same.
+    """
+    statements: list[Statement] = []
+    problems: list[Problem] = []
+    flags = 0
+    for number, source in enumerate(cells, start=1):
+        try:
+            tree = parse_cell(source)
+            for node in tree.body if tree else []:
+                flags |= _future(node)
+                statements.append(_statement(node, number, flags))
+        except (Exception, RecursionError) as error:
+            line = error.lineno if isinstance(error, SyntaxError) else None
+            text = error.msg if isinstance(error, SyntaxError) else str(error)
+            problems.append(Problem(type(error).__name__, text[:_MAX_MESSAGE], number, line))
+        name = f"<cell {number}>"
+        linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    needed, chosen, before = set(wanted), set[int](), -1
+    while len(chosen) != before:
+        before = len(chosen)
+        for index, statement in enumerate(statements):
+            if index not in chosen and (statement.always or statement.binds & needed):
+                chosen.add(index)
+                needed |= statement.reads
+    return [statements[index] for index in sorted(chosen)], problems
+
+
+def execute(statement: Statement, namespace: dict[str, Any]) -> Problem | None:
+    """Run one statement; what it raises, `SystemExit` included, comes back as a problem."""
+    try:
+        result = eval(statement.code, namespace)
+        if inspect.iscoroutine(result):  # a notebook may await at the top level
+            asyncio.run(result)
+    except BaseException as error:
+        found = describe(error)
+        return found if found.cell else Problem(found.kind, found.message, statement.cell, statement.line)
+    return None
+
+
+def describe(error: BaseException) -> Problem:
+    """An exception as the student should read it: the innermost line of their own code, none of ours."""
+    cell = line = None
+    trace = error.__traceback__
+    while trace is not None:
+        if match := FILENAME.fullmatch(trace.tb_frame.f_code.co_filename):
+            cell, line = int(match[1]), trace.tb_lineno
+        trace = trace.tb_next
+    try:
+        message = str.__str__(str(error))[:_MAX_MESSAGE]
+    except BaseException:
+        message = "(the error has no readable message)"
+    return Problem(str.__str__(type(error).__name__)[:100], message, cell, line)
+
+
+def parse_cell(source: str) -> ast.Module | None:
+    """A cell as Python: shell commands and magics gone, line numbers kept. None: a cell in another language.
+
+    Raises:
+        SyntaxError, ValueError, RecursionError, MemoryError: it is no Python.
+    """
+    try:
+        return ast.parse(source)
+    except SyntaxError as error:
+        plain = error
+    first = re.match(r"\s*%%(\w+)[^\n]*", source)
+    if first:
+        if first[1] not in _PYTHON_CELL_MAGICS:
+            return None
+        return parse_cell(source[: first.start()] + "\n" * first[0].count("\n") + source[first.end() :])
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    blank = len(source) - len(source.lstrip("\n"))
+    try:
+        tree = ast.parse(TransformerManager().transform_cell(source))
+    except SyntaxError:
+        raise plain from None
+    tree.body = [kept for node in tree.body for kept in _unwrap_time(node)]
+    ast.increment_lineno(tree, blank)
+    return tree
+
+
+def _unwrap_time(node: ast.stmt) -> list[ast.stmt]:
+    """`%time x = f()` binds x; as a magic it is a call with the statement as text."""
+    if isinstance(node, ast.Expr) and isinstance(call := node.value, ast.Call):
+        texts = [a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+        if (
+            ast.unparse(call.func) == "get_ipython().run_line_magic"
+            and texts[:1] == ["time"]
+            and len(texts) == 2
+        ):
+            inner = ast.parse(texts[1]).body
+            return [ast.copy_location(statement, node) for statement in inner]
+    return [node]
+
+
+def _future(node: ast.stmt) -> int:
+    if isinstance(node, ast.ImportFrom) and node.module == "__future__":
+        return sum(getattr(__future__, name.name).compiler_flag for name in node.names)
+    return 0
+
+
+def _statement(node: ast.stmt, cell: int, flags: int) -> Statement:
+    top_level_await = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    module = ast.Module([node], type_ignores=[])
+    code = compile(module, f"<cell {cell}>", "exec", flags=flags | top_level_await, dont_inherit=True)
+    reads: set[str] = set()
+    binds = {instruction.argval for instruction in dis.get_instructions(code) if instruction.opname in _BINDS}
+    for part in _nested(code):
+        reads |= {i.argval for i in dis.get_instructions(part) if i.opname in _READS}
+    star = isinstance(node, ast.ImportFrom) and node.names[0].name == "*"
+    binds |= set(_changed(node))
+    return Statement(cell, node.lineno, code, frozenset(reads), frozenset(binds), always=star)
+
+
+def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _nested(constant)
+
+
+def _changed(node: ast.stmt) -> Iterator[str]:
+    """Names whose object the statement changes: `table[k] = v`, `Net.forward = f`, in a block also `rows.append(r)`.
+
+    A bare call at the top level changes nothing here: it is most often a plot or a check, and a graded function must
+    not depend on it.
+    """
+    in_block = isinstance(node, _BLOCKS)
+    todo: list[ast.AST] = [node]
+    while todo:
+        part = todo.pop()
+        if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+            continue
+        target: ast.AST | None = None
+        if isinstance(part, ast.Subscript | ast.Attribute) and isinstance(part.ctx, ast.Store | ast.Del):
+            target = part
+        elif in_block and isinstance(part, ast.Expr) and isinstance(part.value, ast.Call):
+            target = part.value.func if isinstance(part.value.func, ast.Attribute) else None
+        while isinstance(target, ast.Subscript | ast.Attribute):
+            target = target.value
+        if isinstance(target, ast.Name):
+            yield target.id
+        todo.extend(ast.iter_child_nodes(part))

@@ -1,0 +1,211 @@
+"""Your own work, before you hand it in: `check` runs its public tests, `submit` packs it.
+
+Nothing here is a sandbox: it is your own code on your own machine.
+"""
+
+from __future__ import annotations
+
+import getpass
+import io
+import json
+import secrets
+import zipfile
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from autograder.assignment import Assignment, UsageError, find
+from autograder.extract import run_slice
+from autograder.local import LocalSession
+from autograder.notebook import NotebookError, code_cells, sanitised
+from autograder.run_tests import TestResult, run_tests
+from autograder.submission import safe_name
+from autograder.workspace import course_root
+
+DISTRIBUTION = "mlsys-lab-course"
+
+
+def check_notebook(notebook: Path | None, say: Callable[[str], Any]) -> bool:
+    """Run the public checks on a notebook or .py and say per question how it did.
+
+    Args:
+        notebook: yours; None takes the only one in the current folder that an assignment knows.
+        say: told a line at a time.
+
+    Returns:
+        True when every public test passed.
+
+    Raises:
+        UsageError: there is no such file, it cannot be read, or no assignment has its name.
+    """
+    path = notebook or _only_one(Path.cwd())
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}: name your notebook, as in `mlsys-lab check hw1.ipynb`")
+    assignment = _assignment_of(path)
+    try:
+        cells = code_cells(path.read_bytes(), path.suffix.lower())
+    except NotebookError as error:
+        raise UsageError(f"{path}: {error}") from None
+    results, errors = _public_results(cells, assignment)
+    for line in errors:
+        say(f"while reading the notebook: {line}")
+    for question in dict.fromkeys(r.question for r in results):
+        say(_line([r for r in results if r.question == question], question))
+    score, most = sum(r.score for r in results), sum(r.points for r in results)
+    say(f"{score:g} of {most:g} public points")
+    return all(r.passed for r in results)
+
+
+def _public_results(cells: list[str], assignment: Assignment) -> tuple[list[TestResult], list[str]]:
+    namespace, errors = run_slice(cells, assignment.wanted)
+    results = run_tests(assignment.public, LocalSession(namespace), seed=secrets.randbits(32))
+    return results, [e.public() for e in errors]
+
+
+def _line(results: list[TestResult], question: str) -> str:
+    passed = sum(r.passed for r in results)
+    if passed == len(results):
+        return f"{question}: correct ({passed} of {passed} tests)"
+    first = next(r for r in results if not r.passed)
+    if all(r.passed or r.message.startswith("NotImplementedError") for r in results):
+        return f"{question}: not solved yet"
+    share = f"{passed} of {len(results)} tests pass"
+    return f"{question}: {share}. First that does not: {first.title}: {first.message}"
+
+
+def _only_one(folder: Path) -> Path:
+    known = {a.source.stem for a in find(course_root(folder)).values()}
+    found = [p for p in sorted(folder.glob("*.ipynb")) if p.stem in known]
+    if len(found) != 1:
+        raise UsageError("name the notebook to check, as in `mlsys-lab check assignments/hw1/hw1.ipynb`")
+    return found[0]
+
+
+def _assignment_of(path: Path) -> Assignment:
+    known = find(course_root(path.resolve().parent))
+    for assignment in known.values():
+        if assignment.source.stem == path.stem:
+            return assignment
+    fitting = [a for name, a in known.items() if path.stem.lower().endswith(f"_{name}")]
+    if fitting:
+        return fitting[0]
+    raise UsageError(f"no lab or homework is called {path.stem}; there are: {', '.join(known)}")
+
+
+def make_submission(homework: str, out: Path) -> Iterator[str]:
+    """Pack a homework for handing in, after warning about what an instructor would see.
+
+    Args:
+        homework: `hw1`.
+        out: the archive's folder; made where it is missing.
+
+    Yields:
+        Warnings, then where the archive is, a line each. Warnings never keep the archive from being made.
+
+    Raises:
+        UsageError: there is no such homework here.
+    """
+    folder = _work_folder(homework)
+    notebook = folder / f"{homework}.ipynb"
+    if not notebook.is_file():
+        raise UsageError(f"there is no {notebook}: is your work elsewhere, or not saved yet?")
+    data = notebook.read_bytes()
+    try:
+        code_cells(data)
+    except NotebookError as error:
+        yield f"warning: {notebook.name}: {error}; it will get no points like this"
+    else:
+        yield from _warnings(data, notebook, homework)
+    out.mkdir(parents=True, exist_ok=True)
+    archive = out / f"{safe_name(getpass.getuser())}_{homework}.zip"
+    archive.write_bytes(_packed(notebook))
+    yield f"made {archive} ({archive.stat().st_size / 1024:.0f} KiB): hand in this file"
+    yield "rename it if your instructor knows you by another name: NAME_" + f"{homework}.zip"
+
+
+def _work_folder(homework: str) -> Path:
+    """The student's own tree: workspace/ where there is one, else the tree one stands in."""
+    for root in (Path.cwd() / "workspace", course_root()):
+        if (root / "assignments" / homework).is_dir():
+            return root / "assignments" / homework
+    known = ", ".join(n for n, a in find(course_root()).items() if not a.is_lab)
+    raise UsageError(f"there is no homework {homework!r} here; there are: {known or 'none'}")
+
+
+def _warnings(data: bytes, notebook: Path, homework: str) -> Iterator[str]:
+    stored = json.loads(data).get("metadata", {}).get("mlsys_lab", {})
+    made_for, here = stored.get("version") if isinstance(stored, dict) else None, _installed()
+    if made_for and here and made_for != here:
+        yield f"warning: the notebook is of version {made_for}, this is {here}"
+    twin = notebook.with_suffix(".py")
+    if twin.is_file() and _stale(data, twin.read_bytes()):
+        yield f"warning: {twin.name} and {notebook.name} differ: save the notebook again, it is what counts"
+    yield f"running {notebook.name} from a clean start"
+    failing = _failing_cells(data, notebook.parent)
+    yield from (f"warning: {line}" for line in failing)
+    if not failing:
+        yield "every cell runs"
+    try:
+        results, _ = _public_results(code_cells(data), _assignment_of(notebook))
+    except UsageError:
+        return
+    score, most = sum(r.score for r in results), sum(r.points for r in results)
+    yield f"{score:g} of {most:g} public points"
+
+
+def _stale(notebook: bytes, twin: bytes) -> bool:
+    try:
+        ours, theirs = code_cells(notebook), code_cells(twin, ".py")
+    except NotebookError:
+        return True
+    return [_bare(c) for c in ours if c.strip()] != [_bare(c) for c in theirs if c.strip()]
+
+
+def _bare(cell: str) -> str:
+    """A cell as both forms spell it: jupytext comments magics out in a .py."""
+    lines = (
+        line.removeprefix("# ") if line.startswith(("# %", "# !")) else line for line in cell.splitlines()
+    )
+    return "\n".join(line.rstrip() for line in lines).strip()
+
+
+def _failing_cells(data: bytes, folder: Path, timeout_s: int = 120) -> list[str]:
+    """Run every cell in a fresh kernel; a line per cell that raises."""
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
+    notebook = nbformat.reads(sanitised(data).decode("utf-8"), as_version=4)
+    client = NotebookClient(
+        notebook, timeout=timeout_s, allow_errors=True, resources={"metadata": {"path": str(folder)}}
+    )
+    try:
+        client.execute()
+    except CellTimeoutError:
+        return [f"a cell runs for more than {timeout_s} s"]
+    except DeadKernelError:
+        return ["the kernel died while a cell ran"]
+    failing = []
+    for number, cell in enumerate((c for c in notebook.cells if c.cell_type == "code"), 1):
+        for output in cell.get("outputs", []):
+            if output.output_type == "error":
+                text = " ".join(f"{output.ename}: {output.evalue}".split())[:160]
+                failing.append(f"code cell {number} raises {text}")
+    return failing
+
+
+def _packed(notebook: Path) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in (notebook, notebook.with_suffix(".py")):
+            if path.is_file():
+                archive.write(path, path.name)
+    return stream.getvalue()
+
+
+def _installed() -> str | None:
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:
+        return None

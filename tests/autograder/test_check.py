@@ -1,0 +1,125 @@
+"""check() in the learner's process: one line when right, what differs when wrong, and never an exception."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from autograder import check as module
+from autograder.check import check, skip, solved
+from autograder.compare import Mismatch, close
+from autograder.feedback import described, drawn
+
+
+@pytest.fixture(autouse=True)
+def _in_the_toy_course(toy, monkeypatch):
+    monkeypatch.setenv("MLSYS_LAB_COURSE", str(toy.parents[1]))
+
+
+def double(x):
+    return x + x
+
+
+def test_one_line_when_right(capsys):
+    assert check("toy.q1", double) is True
+    assert capsys.readouterr().out == "toy.q1: correct, 1 test, 6 points\n"
+    assert solved("toy.q1")
+
+
+def test_runs_public_tests_only(capsys):
+    assert check("toy.q1", lambda x: x.astype(np.float64) * 2)  # the hidden test asks for float32
+    assert "1 test" in capsys.readouterr().out
+
+
+def test_says_what_differs_and_where_and_names_the_hint(capsys):
+    assert check("toy.q1", lambda x: x * 3) is False
+    said = capsys.readouterr().out
+    assert "0 of 1 tests pass" in said
+    assert "12 of 12 values differ" in said
+    assert "expected:" in said
+    assert "yours:" in said
+    assert "most off at [" in said
+    assert "hint 1" in said
+    assert not solved("toy.q1")
+
+
+def not_written(x):
+    raise NotImplementedError("write me")
+
+
+def raises(x):
+    return {}["missing"]
+
+
+def leaves(x):
+    raise SystemExit(0)
+
+
+@pytest.mark.parametrize(
+    ("question", "function", "said"),
+    [
+        ("toy.q1", not_written, "toy.q1: not solved yet"),
+        ("toy.q1", raises, "KeyError: 'missing'"),
+        ("toy.q1", leaves, "SystemExit: 0"),
+        ("toy.q1", None, "`double` was not passed to check"),
+        ("toy.q9", double, "cannot be checked: no test of toy belongs to 'q9'"),
+        ("nothing.q1", double, "cannot be checked"),
+        ("toy", double, "name a question as 'hw1.q1a'"),
+    ],
+)
+def test_never_raises_and_says_why(question, function, said, capsys):
+    assert check(question, function) is False
+    assert said in capsys.readouterr().out
+
+
+def test_an_input_changed_in_place_does_not_change_the_test(capsys):
+    def in_place(x):
+        x *= 2
+        return x
+
+    assert check("toy.q1", in_place)
+
+
+def test_an_interrupted_check_prints_one_line(capsys):
+    def interrupted(x):
+        raise KeyboardInterrupt
+
+    assert check("toy.q1", interrupted) is False
+    assert "stopped before it finished" in capsys.readouterr().out
+
+
+def test_a_homework_cannot_be_skipped(capsys):
+    assert skip("toy.q1") is None
+    assert "only labs can be skipped" in capsys.readouterr().out
+
+
+def _mismatch(actual, expected):
+    with pytest.raises(Mismatch) as caught:
+        close(actual, expected)
+    return caught.value
+
+
+@pytest.mark.parametrize("shape", [(5,), (4, 6)])
+def test_the_drawing_has_its_words_as_alternative_text(shape):
+    expected = np.arange(np.prod(shape), dtype=float).reshape(shape)
+    actual = expected.copy()
+    actual.flat[3] += 2.0
+    mismatch = _mismatch(actual, expected)
+    picture = drawn(mismatch)
+    assert picture is not None
+    assert "data:image/png;base64,iVBOR" in picture
+    for line in described(mismatch):
+        assert line.replace("'", "&#x27;") in picture
+    assert any("most off at [" in line and "expected 3, yours 5" in line for line in described(mismatch))
+
+
+def test_no_drawing_where_there_is_nothing_to_draw():
+    assert drawn(_mismatch(1.0, 2.0)) is None
+    assert drawn(_mismatch("a", "b")) is None
+    assert drawn(_mismatch(np.zeros(3), np.zeros(4))) is None
+
+
+def test_what_was_solved_is_forgotten_when_it_fails_later(capsys):
+    check("toy.q1", double)
+    check("toy.q1", raises)
+    assert module.solved("toy.q1") is False
