@@ -88,8 +88,8 @@ def _bars(axes: Any, group: Any) -> str:
     for bar in group.patches[:MOST_BARS]:
         place = bar.get_y() + bar.get_height() / 2 if flat else bar.get_x() + bar.get_width() / 2
         value = bar.get_width() if flat else bar.get_height()
-        name = next((text for tick, text in ticks.items() if abs(tick - place) < 1e-6), f"{place:.4g}")
-        said.append(f"{name} {value:,.4g}")
+        name = next((text for tick, text in ticks.items() if abs(tick - place) < 1e-6), f"{_number(place)}")
+        said.append(f"{name} {_number(value)}")
     more = f", and {len(group.patches) - MOST_BARS} more" if len(group.patches) > MOST_BARS else ""
     return f"Bars: {', '.join(said)}{more}."
 
@@ -100,10 +100,14 @@ def _line(line: Any) -> str:
     if x.size == 0:
         return f'Line "{name}": empty.'
     if x.size == 1:
-        return f'Point "{name}": ({x[0]:.4g}, {y[0]:.4g}).'
+        return f'Point "{name}": ({_number(x[0])}, {_number(y[0])}).'
     if x.size == 2 and y[0] == y[1] and tuple(x) == (0.0, 1.0):
-        return f'Bound "{name}": {y[0]:.4g}.'
-    return f'Line "{name}": {x.size} points from ({x[0]:.4g}, {y[0]:.4g}) to ({x[-1]:.4g}, {y[-1]:.4g}).'
+        return f'Bound "{name}": {_number(y[0])}.'
+    return f'Line "{name}": {x.size} points from ({_number(x[0])}, {_number(y[0])}) to ({_number(x[-1])}, {_number(y[-1])}).'
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _in_notebook() -> bool:
