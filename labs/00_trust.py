@@ -57,7 +57,8 @@ import matplotlib.pyplot as plt
 # Samuel and Mietchen, GigaScience 13 (2024), giad113: notebooks behind papers in PubMed Central, run again.
 survey = {"same result": 879, "ran": 1_203, "installed": 10_388, "in Python": 22_578}
 fig, ax = plt.subplots()
-ax.bar_label(ax.barh(list(survey), list(survey.values()), color=PALETTE["reference"]), fmt="{:,.0f}", padding=4)
+bars = ax.barh(list(survey), list(survey.values()), color=PALETTE["reference"])
+ax.bar_label(bars, fmt="{:,.0f}", padding=4)
 ax.set(xlabel="notebooks", title="879 of 22,578 published notebooks gave the same result again")
 show(fig)
 
@@ -86,7 +87,7 @@ quiet = ["--log-level=40"]
 
 
 def session(notebook, steps):
-    """Play a person in a fresh kernel. A step: the index of a cell to run, or (index, new source) to edit one."""
+    """Play a person in a fresh kernel. A step: a cell's index runs it, (index, new source) edits it."""
     notebook = nbformat.from_dict(notebook)
     client = NotebookClient(notebook, timeout=60, kernel_name="python3", extra_arguments=quiet)
     with client.setup_kernel():
@@ -282,14 +283,14 @@ predicted_percent = 50
 # %%
 def colleague(rng):
     """One random session: the counts in the file, and whether its last number is wrong."""
-    text, counts, state, runs = list(sources), [None] * 4, {}, 0
+    text, counts, state, runs, shown = list(sources), [None] * 4, {}, 0, None
     for act in [0, 1, 2, 3, *rng.integers(-3, 4, size=rng.integers(0, 4))]:
         if act < 0:
             text[0] = f"requests = {rng.integers(1, 9)}"
             continue
         exec(text[act], state)
         counts[act] = runs = runs + 1
-        shown = state["total"] if act == 3 else None if runs < 4 else shown
+        shown = state["total"] if act == 3 else shown
     clean = {}
     exec("\n".join(text), clean)
     return counts, shown != clean["total"]
@@ -383,7 +384,7 @@ runs = {}
 for requests in (4, 8):
     runs[requests] = nbformat.from_dict({**plan, "cells": [*plan.cells, plot]})
     runs[requests].cells[0].source = f"requests = {requests}"
-    NotebookClient(runs[requests], kernel_name="python3", extra_arguments=quiet, record_timing=False).execute()
+    NotebookClient(runs[requests], extra_arguments=quiet, record_timing=False).execute()
 
 # %%
 asked = np.arange(1, 13)

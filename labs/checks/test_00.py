@@ -1,7 +1,8 @@
-"""Checks of lab 00: stale cells against a replay of the session, counts against hand-made files, headless runs."""
+"""Checks of lab 00: against a replay of the session, hand-made files, and runs."""
 
 import numpy as np
 import pytest
+
 from autograder.compare import close
 
 
@@ -13,11 +14,11 @@ def replayed(counts, reads, writes):
     def clean(i):
         return (i, tuple(clean(writer[name]) for name in sorted(reads[i]) if name in writer))
 
-    state = {name: "an older run" for name in writer}
+    state = dict.fromkeys(writer, "an older run")
     held = {}
     for i in order:
         held[i] = (int(i), tuple(state[name] for name in sorted(reads[i]) if name in writer))
-        state |= {name: held[i] for name in writes[i]}
+        state |= dict.fromkeys(writes[i], held[i])
     return np.array([int(held[i] != clean(i)) for i in range(len(counts))])
 
 

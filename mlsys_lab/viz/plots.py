@@ -1,4 +1,4 @@
-"""What every figure of a lab needs: the prediction drawn hollow, the bound dashed, and words beside the picture.
+"""What every figure of a lab needs: the prediction hollow, the bound dashed, words beside the picture.
 
 The words are made from the artists that are drawn, so that the text equivalent cannot say something else
 than the picture.
@@ -16,7 +16,7 @@ MOST_BARS = 12
 
 
 def prediction(axes: Any, x: float | None, y: float | None) -> None:
-    """Draw a learner's prediction as a hollow marker at (x, y), in the axes' units; nothing where it is None."""
+    """Draw a learner's prediction as a hollow marker at (x, y), in the axes' units; nothing for None."""
     if x is None or y is None:
         return
     axes.plot(x, y, "o", markersize=12, mfc="none", color=PALETTE["yours"], label="your prediction")
@@ -88,8 +88,8 @@ def _bars(axes: Any, group: Any) -> str:
     for bar in group.patches[:MOST_BARS]:
         place = bar.get_y() + bar.get_height() / 2 if flat else bar.get_x() + bar.get_width() / 2
         value = bar.get_width() if flat else bar.get_height()
-        name = next((text for tick, text in ticks.items() if abs(tick - place) < 1e-6), f"{place:.4g}")
-        said.append(f"{name} {value:,.4g}")
+        name = next((text for tick, text in ticks.items() if abs(tick - place) < 1e-6), f"{_number(place)}")
+        said.append(f"{name} {_number(value)}")
     more = f", and {len(group.patches) - MOST_BARS} more" if len(group.patches) > MOST_BARS else ""
     return f"Bars: {', '.join(said)}{more}."
 
@@ -100,10 +100,14 @@ def _line(line: Any) -> str:
     if x.size == 0:
         return f'Line "{name}": empty.'
     if x.size == 1:
-        return f'Point "{name}": ({x[0]:.4g}, {y[0]:.4g}).'
+        return f'Point "{name}": ({_number(x[0])}, {_number(y[0])}).'
     if x.size == 2 and y[0] == y[1] and tuple(x) == (0.0, 1.0):
-        return f'Bound "{name}": {y[0]:.4g}.'
-    return f'Line "{name}": {x.size} points from ({x[0]:.4g}, {y[0]:.4g}) to ({x[-1]:.4g}, {y[-1]:.4g}).'
+        return f'Bound "{name}": {_number(y[0])}.'
+    return f'Line "{name}": {x.size} points from ({_number(x[0])}, {_number(y[0])}) to ({_number(x[-1])}, {_number(y[-1])}).'
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _in_notebook() -> bool:
