@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from autograder.compare import close
 
 
@@ -64,7 +65,9 @@ def test_the_product_is_right_where_tiles_do_not_divide(student, rng):
         a, x = rng.integers(-4, 5, (n, m)).astype(float), rng.integers(-4, 5, p).astype(float)
         b = rng.integers(-4, 5, (m, p)).astype(float)
         got = np.asarray(student.blocked_matmul(a, b, tile))
-        assert got.shape == (n, p), f"a product of shapes {(n, m)} and {(m, p)} has shape {(n, p)}, got {got.shape}"
+        assert got.shape == (n, p), (
+            f"a product of shapes {(n, m)} and {(m, p)} has shape {(n, p)}, got {got.shape}"
+        )
         # (A B) x = A (B x): a product of matrices acts as one map after the other.
         close(got @ x, (a * (b * x).sum(axis=1)).sum(axis=1), atol=1e-9, input=(a, b, tile))
 
@@ -76,7 +79,9 @@ def test_the_dtype_is_kept(student):
     for dtype in ("float32", "int64"):
         a = np.arange(6, dtype=dtype).reshape(2, 3)
         got = student.blocked_matmul(a, a.T.copy(), 2)
-        assert getattr(got, "dtype", None) == dtype, f"expected dtype {dtype}, got {getattr(got, 'dtype', type(got))}"
+        assert getattr(got, "dtype", None) == dtype, (
+            f"expected dtype {dtype}, got {getattr(got, 'dtype', type(got))}"
+        )
         close(got, np.array([[5, 14], [14, 50]]), input=(a, a.T, 2))
 
 

@@ -1,6 +1,7 @@
 """Part 5, memory audit: bytes worked out by hand."""
 
 import pytest
+
 from autograder.compare import close
 
 
