@@ -146,6 +146,11 @@ class Worker:
         return self._failed
 
     @property
+    def failed(self) -> StudentError | None:
+        """Why this worker answers no more, or None while it does."""
+        return self._failed
+
+    @property
     def output(self) -> str:
         """What the code printed, up to the limit."""
         return self._printed.text()
