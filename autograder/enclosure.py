@@ -125,7 +125,8 @@ def bubblewrap(view: View, *, root: bool) -> list[str]:
     for path in masked():
         command += ["--perms", "0755", "--tmpfs", str(path), "--remount-ro", str(path)]
     for inside, source in files(view).items():
-        command += ["--ro-bind", str(source), f"/sandbox/packages/{inside}"]
+        place = f"/sandbox/packages/{inside}"
+        command += [*_parents(Path(place)), "--ro-bind", str(source), place]
     if view.tree is not None:
         command += ["--ro-bind", str(view.tree), "/sandbox/tree"]
     command += ["--perms", "1777", "--tmpfs", "/sandbox/scratch", "--remount-ro", "/", "--cap-drop", "ALL"]

@@ -30,7 +30,10 @@ from autograder.life import READY_S, KernelProcess, Life, SandboxError
 from autograder.proxy import Worker
 
 LEVELS = ("namespaces", "uid", "none")
-_UIDS_PER_SANDBOX, _FIRST_UID, _BLOCKS = 256, 20_480, 150
+# Uids that no user has, (first, last), after systemd's UIDS-GIDS: above all containers' ranges; where a
+# container maps fewer, the range for dynamic users.
+_UID_RANGES = ((0x7000_0000, 0x7000_FFFF), (61_184, 65_519))
+_UIDS_PER_SANDBOX = 256
 _BOOT = (
     "import sys; sys.path[:0] = [sys.argv[3]]; sys.path += sys.argv[4:]; "
     "from autograder.zygote import main; main(int(sys.argv[1]), int(sys.argv[2]))"
@@ -230,7 +233,9 @@ class Sandbox:
 
     def _claim_uids(self) -> tuple[int, int]:
         """A block of uids that no other sandbox on this machine uses while this one lives."""
-        for block in random.sample(range(_BLOCKS), _BLOCKS):
+        first, last = next((r for r in _UID_RANGES if _is_mapped(*r)), (0, -1))
+        blocks = range(first, last - _UIDS_PER_SANDBOX + 2, _UIDS_PER_SANDBOX)
+        for block in random.sample(blocks, len(blocks)):
             claim = socket.socket(socket.AF_UNIX)
             try:
                 claim.bind(f"\0mlsys-lab-uids-{block}")
@@ -238,8 +243,14 @@ class Sandbox:
                 claim.close()
                 continue
             self._uid_claim = claim
-            return _FIRST_UID + block * _UIDS_PER_SANDBOX, _UIDS_PER_SANDBOX
-        raise SandboxError("every block of uids is in use: end another grading first")
+            return block, _UIDS_PER_SANDBOX
+        raise SandboxError("no free block of uids: end another grading, or map more uids to this container")
+
+
+def _is_mapped(first: int, last: int) -> bool:
+    """Does this user namespace know these uids? A container's may not."""
+    lines = [list(map(int, line.split())) for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    return any(inside <= first and last < inside + count for inside, _, count in lines)
 
 
 # Whole messages with an end of stream where there are such sockets; macOS has only datagrams.

@@ -311,7 +311,7 @@ class Worker:
         return self._give_up(CallTimeout("Timeout", message, *self._at))
 
     def _died(self) -> StudentError:
-        status = self._life.ended(2.0)
+        status = self._life.ended(0.5)
         if status is None:
             what = "the code closed its connection"
         elif os.WIFSIGNALED(status):
