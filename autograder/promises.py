@@ -24,7 +24,7 @@ from autograder.fork_server import Sandbox
 from autograder.proxy import Worker
 
 _LIMITS = Limits(call_s=20.0, question_s=30.0, memory_mb=256, output_mb=0.5)
-_FOLDERS = (sys.prefix, "/", "/usr", "/dev", "/var/tmp", "/sandbox", "/sandbox/packages")
+_FOLDERS = (sys.prefix, "/", "/usr", "/dev", "/var/tmp", "/sandbox", "/sandbox/packages", "/sandbox/scratch")
 _PROBES = Path(__file__).with_name("probes.py")
 _LEFT = ".mlsys-lab-left-by-a-neighbour"
 

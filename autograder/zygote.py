@@ -259,6 +259,7 @@ class Zygote:
 
 def main(control_fd: int, lease_fd: int) -> None:
     """Read the configuration, import what is to be preloaded, serve."""
+    os.umask(0o022)
     control, lease = socket.socket(fileno=control_fd), socket.socket(fileno=lease_fd)
     config = json.loads(control.recv(MAX_REQUEST))
     os.environ.update(config["environment"], MPLCONFIGDIR=config["scratch"])

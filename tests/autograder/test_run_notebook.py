@@ -134,3 +134,16 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         return b""
+
+
+def test_many_processes_together_get_no_more_memory_than_the_limit(kernels: Sandbox, tmp_path: Path) -> None:
+    cell = "import os, time, numpy as np\nfor _ in range(4):\n"
+    cell += "    if os.fork() == 0: x = np.ones(40 << 20); time.sleep(9)"
+    got = run(kernels, tmp_path, cell, "import time; time.sleep(5)", cell_s=8.0)
+    assert "more than 1024 MiB" in got.error
+
+
+def test_the_hosts_name_and_the_users_name_are_found(kernels: Sandbox, tmp_path: Path) -> None:
+    cell = "import getpass, socket\ngetpass.getuser()\n"
+    cell += "assert socket.gethostbyname(socket.gethostname()) == '127.0.0.1'"
+    assert run(kernels, tmp_path, cell).error == ""

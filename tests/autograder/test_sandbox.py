@@ -200,8 +200,8 @@ def test_an_installed_copy_of_the_library_is_masked(tmp_path: Path, monkeypatch:
     for name in ("mlsys_lab", "numpy"):
         (tmp_path / name).mkdir()
     monkeypatch.setattr(enclosure, "site_folders", lambda: [tmp_path])
-    assert enclosure.masked() == [tmp_path / "mlsys_lab"]
-    parts = dict(enclosure._around(tmp_path, enclosure.masked()))
+    assert enclosure.masked(View()) == [tmp_path / "mlsys_lab"]
+    parts = dict(enclosure._around(tmp_path, enclosure.masked(View())))
     assert parts == {tmp_path: False, tmp_path / "numpy": True}
 
 
@@ -317,3 +317,11 @@ def test_a_worker_can_be_asked_for_by_a_fork_of_the_grader(box: Sandbox) -> None
     assert os.waitpid(pid, 0)[1] == 0
     with box.worker() as worker:
         assert worker.alive
+
+
+def test_a_repository_inside_the_interpreters_folder_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(enclosure, "interpreter", lambda: [ROOT.parent])
+    assert ROOT in enclosure.masked(View())
+    assert ROOT.parent / "other" in enclosure.masked(View(hide=(ROOT.parent / "other",)))
+    monkeypatch.setattr(enclosure, "interpreter", lambda: [ROOT / ".venv"])
+    assert ROOT not in enclosure.masked(View())
