@@ -166,22 +166,15 @@ def visible(view: View, folder: Path) -> dict[str, list[str]]:
     """What Landlock leaves to a child of the level `uid`, besides its own folder."""
     read = [Path(p) for p in ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/alternatives")]
     read += [Path("/dev/urandom"), Path("/dev/random"), folder / "packages", folder / "tree"]
+    # Of other processes nothing; threadpoolctl reads its own maps, joblib counts the processors.
+    read += [Path(p) for p in ("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system/cpu")]
     listed: list[Path] = []
     for path in [*read, *interpreter()]:
         for part, whole in _around(path, masked(view)):
             (read if whole else listed).append(part)
     read = [p for p in read if not any(m.is_relative_to(p) for m in masked(view))]
-    shown = {
-        "read": read,
-        "list": listed,
-        "write": [
-            Path("/dev/null"),
-            Path("/dev/zero"),
-            Path("/dev/full"),
-            Path("/dev/ptmx"),
-            Path("/dev/pts"),
-        ],
-    }
+    write = [Path("/dev", name) for name in ("null", "zero", "full", "ptmx", "pts")]
+    shown = {"read": read, "list": listed, "write": write}
     return {key: list(dict.fromkeys(str(p) for p in paths)) for key, paths in shown.items()}
 
 
