@@ -17,7 +17,7 @@ import secrets
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
@@ -126,10 +126,11 @@ def _graded(
         return
     with ExitStack() as stack:
         sandboxes = _sandboxes(stack, assignment, plan) if _can_fork() else None
-        for module in assignment.preload:
-            importlib.import_module(module)  # once here instead of once in each child: the tests import them
+        # Once here instead of once in each child: what the tests import, and nbval.
+        for module in [*assignment.preload, *(["autograder.run_notebook"] if plan.nbval else [])]:
+            importlib.import_module(module)
         running: dict[Connection, _Child] = {}
-        stack.callback(lambda: [child.stop() for child in running.values()])
+        stack.callback(_stop_all, running)
         waiting = list(todo)
         while waiting or running:
             while waiting and len(running) < plan.jobs:
@@ -140,8 +141,13 @@ def _graded(
             soonest = min(child.ends for child in running.values())
             ready = wait(list(running), timeout=max(0.05, min(1.0, soonest - time.monotonic())))
             late = [c.answer for c in running.values() if time.monotonic() > c.ends and c.answer not in ready]
-            for connection in [*ready, *late]:
-                yield running.pop(connection).result()  # type: ignore[index]
+            for child in [c for c in running.values() if c.answer in ready or c.answer in late]:
+                yield running.pop(child.answer).result()
+
+
+def _stop_all(running: Mapping[Connection, _Child]) -> None:
+    for child in running.values():
+        child.stop()
 
 
 def _can_fork() -> bool:

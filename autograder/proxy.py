@@ -23,7 +23,16 @@ from autograder.wire import Callback, Frames, Remote, WireError, decode, encode_
 
 MAX_CALLBACKS = 100_000
 MAX_NESTED = 50
-_SENT_ERRORS = (ValueError, TypeError, KeyError, IndexError, RuntimeError, TimeoutError, ConnectionError, OSError)
+_SENT_ERRORS = (
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    RuntimeError,
+    TimeoutError,
+    ConnectionError,
+    OSError,
+)
 
 
 @dataclass(frozen=True)
@@ -168,7 +177,9 @@ class Worker:
         if self._failed is not None:
             raise self._failed
         if self._nested >= MAX_NESTED:
-            raise self._give_up(ProtocolError("RecursionError", "functions of the test and of the student in a circle"))
+            raise self._give_up(
+                ProtocolError("RecursionError", "functions of the test and of the student in a circle")
+            )
         dropped, self._dropped = self._dropped, []
         message = encode_parts((operation, dropped, *arguments), self._refer)
         outermost = self._nested == 0
@@ -274,7 +285,9 @@ class Worker:
                         raise self._died()
             reply = decode(message, self._resolve)
         except WireError as error:
-            raise self._give_up(ProtocolError("ProtocolError", f"the process answered nonsense: {error}")) from None
+            raise self._give_up(
+                ProtocolError("ProtocolError", f"the process answered nonsense: {error}")
+            ) from None
         if type(reply) is not tuple or not reply or type(reply[0]) is not str:
             raise self._give_up(ProtocolError("ProtocolError", "the process answered nonsense"))
         return reply

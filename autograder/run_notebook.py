@@ -29,7 +29,7 @@ from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import KernelProvisionerBase, KernelProvisionerFactory
 
 from autograder.kernel_child import CHANNELS
-from autograder.sandbox import KernelProcess, Sandbox
+from autograder.fork_server import KernelProcess, Sandbox
 
 PROVISIONER = "mlsys-lab-sandbox"
 _MAX_ERROR = 300
@@ -105,7 +105,9 @@ def _run_in_fork(notebook: Path, sandbox: Sandbox, cell_timeout_s: float, answer
         wanted = _READER_MEMORY if hard == resource.RLIM_INFINITY else min(hard, _READER_MEMORY)
         resource.setrlimit(resource.RLIMIT_AS, (wanted, wanted))
         with tempfile.TemporaryDirectory(prefix="mlsys-lab-nb-") as folder:
-            os.write(answer, json.dumps(asdict(_under_pytest(notebook, Path(folder), cell_timeout_s))).encode())
+            os.write(
+                answer, json.dumps(asdict(_under_pytest(notebook, Path(folder), cell_timeout_s))).encode()
+            )
     finally:
         os._exit(0)
 
@@ -120,7 +122,17 @@ def _under_pytest(notebook: Path, folder: Path, cell_timeout_s: float) -> Notebo
     KernelProvisionerFactory.instance().default_provisioner_name = PROVISIONER
     os.environ.pop("PYTEST_ADDOPTS", None)
     os.chdir(folder)
-    arguments = ["notebook.ipynb", "-c", os.devnull, "--noconftest", "--rootdir", str(folder), "-q", "-p", "no:cacheprovider"]
+    arguments = [
+        "notebook.ipynb",
+        "-c",
+        os.devnull,
+        "--noconftest",
+        "--rootdir",
+        str(folder),
+        "-q",
+        "-p",
+        "no:cacheprovider",
+    ]
     arguments += ["--nbval-lax", "--nbval-current-env", f"--nbval-cell-timeout={cell_timeout_s:g}"]
     observer = _Observer()
     pytest.main(arguments, plugins=[nbval.plugin, observer])
@@ -154,12 +166,16 @@ class _Observer:
         if not passed and not error:
             error = "the notebook has no code cells" if not self.collected else "a cell did not run"
         place = f"cell {self.failed_cell}: " if self.failed_cell and not passed else ""
-        return NotebookRun(passed, self.passed, None if passed else self.failed_cell, "" if passed else place + error)
+        return NotebookRun(
+            passed, self.passed, None if passed else self.failed_cell, "" if passed else place + error
+        )
 
 
 def _one_line(error: BaseException | None) -> str:
     """The last line of a traceback is the error; nbval keeps the kernel's in `inner_traceback`."""
-    text = str(getattr(error, "inner_traceback", "") or getattr(error, "message", "") or error or "did not run")
+    text = str(
+        getattr(error, "inner_traceback", "") or getattr(error, "message", "") or error or "did not run"
+    )
     lines = [line.strip() for line in _ANSI.sub("", text).splitlines() if line.strip()]
     line = lines[-1] if lines else type(error).__name__
     return line[:_MAX_ERROR]

@@ -51,9 +51,7 @@ class SandboxSession:
             self._question_ends = min(time.monotonic() + self._limits.question_s, self._ends)
         if question in self._lost:
             first = self._lost[question]
-            raise type(first)(
-                first.kind, f"{first.message} earlier in this question; not run again", *_place(first)
-            )
+            raise type(first)(first.kind, f"{first.message} earlier in this question; not run again")
         if time.monotonic() >= self._ends:
             limit = self._limits.submission_s
             raise CallTimeout("Timeout", f"the submission used up its {limit:g} s before this question")

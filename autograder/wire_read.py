@@ -128,7 +128,12 @@ class _Reader:
         ndim = self._bytes(1)[0]
         shape = struct.unpack(f"<{ndim}Q", self._bytes(8 * ndim))
         count = math.prod(shape)
-        if ndim > 32 or count * dtype.itemsize > MAX_FRAME or max(shape, default=0) >= 2**40 or (scalar and shape):
+        if (
+            ndim > 32
+            or count * dtype.itemsize > MAX_FRAME
+            or max(shape, default=0) >= 2**40
+            or (scalar and shape)
+        ):
             raise WireError("an array of impossible shape")
         raw = self._bytes(count * dtype.itemsize)
         array = np.frombuffer(raw, dtype, count).reshape(shape).copy() if count else np.zeros(shape, dtype)
@@ -143,7 +148,12 @@ class _Reader:
 
 def _dtype(text: str) -> np.dtype:
     """A dtype from its own name, such as `<f8`; the parser of NumPy also takes commas and braces, this does not."""
-    if not text.isascii() or not text[:1] in ("<", ">", "|", "=") or not text[2:].isdigit() or text[1] not in KINDS:
+    if (
+        not text.isascii()
+        or not text[:1] in ("<", ">", "|", "=")
+        or not text[2:].isdigit()
+        or text[1] not in KINDS
+    ):
         raise WireError("an unknown dtype")
     if len(text) > 12:
         raise WireError("an unknown dtype")
@@ -160,5 +170,3 @@ def _hashable(keys: Iterable[Any]) -> list[Any]:
     if len(hashes) - len(set(hashes)) > MAX_SAME_HASH:
         raise WireError("keys that collide")
     return listed
-
-

@@ -16,7 +16,9 @@ _LARGE = 1 << 16
 
 
 def _refuse(value: Any) -> Remote | Callback:
-    raise WireError(f"a value of type {type(value).__name__[:80]} cannot be sent; send numbers, text or arrays")
+    raise WireError(
+        f"a value of type {type(value).__name__[:80]} cannot be sent; send numbers, text or arrays"
+    )
 
 
 def encode_parts(value: Any, swap: Swap = _refuse) -> list[bytes | memoryview]:
@@ -128,7 +130,11 @@ class _Writer:
         head = tag + bytes([len(dtype)]) + dtype + bytes([array.ndim])
         if array.nbytes > MAX_FRAME:
             raise WireError(f"an array of {array.nbytes >> 20} MiB is too large to send")
-        data = array.tobytes() if array.nbytes < _LARGE else np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+        data = (
+            array.tobytes()
+            if array.nbytes < _LARGE
+            else np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+        )
         self.parts += [head, struct.pack(f"<{array.ndim}Q", *array.shape), data]
 
     def _rarer(self, value: Any, kind: type, depth: int) -> None:
@@ -150,5 +156,3 @@ class _Writer:
     def _text(self, tag: bytes, text: str) -> None:
         raw = text.encode("utf-8", "replace")[:255]
         self.parts.append(tag + bytes([len(raw)]) + raw)
-
-

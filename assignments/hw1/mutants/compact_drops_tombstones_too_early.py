@@ -1,0 +1,14 @@
+"""Tombstones go in every merge, also while an older value lies deeper."""
+# kills: q3d
+
+
+def compact(tree):
+    for depth, level in enumerate(tree.levels):
+        if len(level) < tree.fanout:
+            continue
+        entries = merge_runs([tree.disk.read(run.file) for run in level], drop_tombstones=True)
+        tree.levels[depth] = []
+        if entries:
+            store(tree, entries, depth + 1)
+        for run in level:
+            tree.disk.drop(run.file)

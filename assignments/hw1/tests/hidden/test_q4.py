@@ -1,0 +1,97 @@
+"""Part 4, leaks: planted ones, by imputation, by scaling, by folds that are not numbered from zero."""
+
+import numpy as np
+import pytest
+
+from autograder.compare import close
+
+
+@pytest.mark.question("q4a")
+@pytest.mark.points(1)
+@pytest.mark.hidden
+def test_only_k_columns_matter_and_scale_does_not(student, rng):
+    """One column kept: the others cannot change a prediction, and units do not matter"""
+    y = rng.permutation(np.arange(80) % 2)
+    x = rng.normal(size=(80, 12))
+    x[:, 5] += 6.0 * y
+    model = student.build_model(1)
+    model.fit(x * 1e-4, y)
+    changed = x * 1e-4
+    changed[:, np.arange(12) != 5] = rng.normal(size=(80, 11))
+    predicted = np.asarray(model.predict(changed))
+    assert np.mean(predicted == y) >= 0.9
+    model.fit(x, 1 - y)  # a second fit forgets the first
+    close(np.asarray(model.predict(x)), 1 - predicted)
+
+
+@pytest.mark.question("q4b")
+@pytest.mark.points(2)
+@pytest.mark.hidden
+def test_rows_arrive_as_they_are(student, rng):
+    """Uneven folds with odd numbers, labels that are text, rows untouched, one call for each fold"""
+    x = rng.normal(size=(23, 3))
+    x[rng.random(x.shape) < 0.2] = np.nan
+    y = np.array(["b", "m"])[rng.integers(0, 2, 23)]
+    fold = np.array([-3, 10, 4])[rng.permutation(np.arange(23) % 5 // 2)]
+    calls, rows = [], [row.tobytes() for row in x]
+
+    def fit_predict(x_train, y_train, x_test):
+        calls.append(([row.tobytes() for row in x_train], list(y_train), [row.tobytes() for row in x_test]))
+        return np.full(len(x_test), "m")
+
+    got = student.fold_scores(x, y, fold, fit_predict)
+    close(got, np.array([np.mean(y[fold == f] == "m") for f in (-3, 4, 10)]), rtol=1e-9)
+    assert len(calls) == 3
+    for x_train, y_train, x_test in calls:
+        assert sorted(x_train + x_test) == sorted(rows)
+        assert [y[rows.index(row)] for row in x_train] == y_train
+
+
+@pytest.mark.question("q4c")
+@pytest.mark.points(1)
+@pytest.mark.hidden
+def test_missing_values_tell_nothing_of_the_label(student, rng):
+    """Few columns, most values missing, labels that mean nothing"""
+    scores = []
+    for _ in range(3):
+        y, fold = rng.permutation(np.arange(80) % 2), rng.permutation(np.arange(80) % 4)
+        x = rng.normal(size=(80, 30))
+        x[rng.random(x.shape) < 0.6] = np.nan
+        scores.append(student.mended_score(x, y, 30, fold))
+    assert 0.33 <= float(np.mean(scores)) <= 0.65
+
+
+@pytest.mark.question("q4c")
+@pytest.mark.points(1)
+@pytest.mark.hidden
+def test_a_wild_test_row_does_not_spoil_training(student, rng):
+    """A wild value in a test row leaves the model alone; where something can be learned it is"""
+    y, fold = np.arange(60) % 2, (np.arange(60) // 2) % 2
+    x = rng.normal(size=(60, 1)) * 0.3 + 2.0 * y[:, None]
+    clean = student.mended_score(x, y, 1, fold)
+    assert clean >= 0.95
+    x[0] = 1e9  # row 0 is tested in fold 0, where the model was trained on fold 1 alone
+    wild = student.mended_score(x, y, 1, fold)
+    assert 0.6 <= wild <= 0.9
+
+
+@pytest.mark.question("q4d")
+@pytest.mark.points(2)
+@pytest.mark.hidden
+def test_groups_of_every_size(student, rng):
+    """Names instead of numbers, one huge group, as many folds as groups"""
+    cases = [(rng.integers(0, 30, 150), 5), (np.array([f"p{g}" for g in rng.integers(0, 9, 60)]), 4)]
+    cases += [
+        (np.array([1] * 40 + [2, 3, 4, 5, 6, 7]), 3),
+        (np.array([5, 6, 5, 8, 9]), 4),
+        (np.array([3, 3, 3]), 1),
+    ]
+    for groups, n_folds in cases:
+        fold = np.asarray(student.group_folds(groups, n_folds))
+        assert fold.shape == groups.shape
+        assert set(fold.tolist()) == set(range(n_folds))
+        names, counts = np.unique(groups, return_counts=True)
+        for name in names:
+            assert len(set(fold[groups == name].tolist())) == 1
+        sizes = np.bincount(fold, minlength=n_folds)
+        assert sizes.max() - sizes.min() <= counts.max()

@@ -1,0 +1,93 @@
+"""Part 4, leaks: what a protocol that is honest cannot do."""
+
+import numpy as np
+import pytest
+
+from autograder.compare import close
+
+
+def measured(rng, rows, columns, missing):
+    """Rows of two kinds that differ in their first two columns; some values are missing."""
+    y = rng.permutation(np.arange(rows) % 2)
+    x = rng.normal(size=(rows, columns))
+    x[:, :2] += 4.0 * y[:, None]
+    x[rng.random(x.shape) < missing] = np.nan
+    return x, y
+
+
+@pytest.mark.question("q4a")
+@pytest.mark.points(2)
+def test_the_model_learns_from_rows_with_missing_values(student, rng):
+    """Fitted on 80 rows with missing values, it is right on most new ones"""
+    x, y = measured(rng, 140, 30, 0.1)
+    model = student.build_model(2)
+    model.fit(x[:80], y[:80])
+    right = np.mean(np.asarray(model.predict(x[80:])) == y[80:])
+    assert right >= 0.85, f"it is right on {right:.0%} of the new rows; 85 % is asked for"
+
+
+@pytest.mark.question("q4a")
+@pytest.mark.points(1)
+def test_a_prediction_does_not_depend_on_its_neighbours(student, rng):
+    """A row's prediction is the same alone and among others"""
+    x, y = measured(rng, 100, 10, 0.2)
+    model = student.build_model(3)
+    model.fit(x[:60], y[:60])
+    together = np.asarray(model.predict(x[60:]))
+    shifted = x[60:].copy()
+    shifted[1:] += 1000.0
+    close(np.asarray(model.predict(shifted))[:1], together[:1])
+    close(model.predict(x[60:70]), together[:10])
+
+
+@pytest.mark.question("q4b")
+@pytest.mark.points(2)
+def test_the_share_of_right_labels_in_each_fold(student):
+    """Accuracies of a model that always says 1, fold by fold"""
+    y, fold = np.array([1, 1, 0, 0, 1, 0, 0, 0]), np.array([0, 1, 0, 1, 2, 2, 2, 2])
+    x = np.arange(16.0).reshape(8, 2)
+    got = student.fold_scores(x, y, fold, lambda x_train, y_train, x_test: np.ones(len(x_test), dtype=int))
+    close(got, np.array([0.5, 0.5, 0.25]), rtol=1e-9, input=(y, fold))
+
+
+@pytest.mark.question("q4b")
+@pytest.mark.points(1)
+def test_no_test_row_is_trained_on(student):
+    """The rows trained on and the rows predicted share nothing, and every row is tested once"""
+    x, fold, tested = np.arange(20.0).reshape(10, 2), np.arange(10) % 3, []
+    shared = []
+
+    def fit_predict(x_train, y_train, x_test):
+        shared.extend(set(map(tuple, x_train)) & set(map(tuple, x_test)))
+        tested.extend(x_test[:, 0])
+        return np.zeros(len(x_test), dtype=int)
+
+    student.fold_scores(x, np.zeros(10, dtype=int), fold, fit_predict)
+    assert not shared, f"{len(shared)} rows were trained on and tested in the same fold"
+    close(np.sort(np.array(tested)), x[:, 0])
+
+
+@pytest.mark.question("q4c")
+@pytest.mark.points(2)
+def test_shuffled_labels_score_at_chance(student, rng):
+    """On labels that mean nothing the mended protocol is right about half the time"""
+    scores = []
+    for _ in range(3):
+        y, fold = rng.permutation(np.arange(100) % 2), rng.permutation(np.arange(100) % 5)
+        scores.append(student.mended_score(rng.normal(size=(100, 200)), y, 10, fold))
+    mean = float(np.mean(scores))
+    assert 0.36 <= mean <= 0.62, f"the mean accuracy is {mean:.2f}, and nothing can be learned here"
+
+
+@pytest.mark.question("q4d")
+@pytest.mark.points(2)
+def test_a_group_lies_in_one_fold(student):
+    """Each patient's rows lie in one fold; folds are whole numbers from 0 and even in size"""
+    groups = np.array([7, 3, 7, 1, 1, 3, 9, 4, 4, 4, 9, 7])
+    fold = np.asarray(student.group_folds(groups, 3))
+    assert fold.shape == groups.shape, f"one fold for each of {groups.size} rows, got shape {fold.shape}"
+    assert set(fold.tolist()) == {0, 1, 2}, f"three folds are asked for, got {sorted(set(fold.tolist()))}"
+    split = [g for g in np.unique(groups) if len(set(fold[groups == g].tolist())) > 1]
+    assert not split, f"the rows of patient {split[0] if split else ''} lie in several folds"
+    sizes = np.bincount(fold)
+    assert sizes.max() - sizes.min() <= 3, f"the folds have {sizes.tolist()} rows, the largest group 3"
