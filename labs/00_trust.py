@@ -9,6 +9,9 @@
 #     needs:
 #     - nbclient
 #     parts:
+#     - autograder
+#     - viz
+#     paths:
 #     - training
 #     - inference
 #     - operations
@@ -30,7 +33,7 @@
 # | **Before** | nothing |
 
 # %% tags=["setup"]
-# Setup, safe to run again: installs the course where it is missing, sets one thread and the plot style.
+# Setup, safe to run again: installs the course where it is missing, sets the plot style.
 import importlib
 import os
 import subprocess
@@ -40,8 +43,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 try:
     from autograder.machine import describe
 except ImportError:
-    wheels = [f"--find-links={up}wheels" for up in ("", "../", "../../") if os.path.isdir(up + "wheels")]
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", *wheels]
+    near = [up + "wheels" for up in ("", "../", "../../") if os.path.isdir(up + "wheels")]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", *(f"--find-links={f}" for f in near)]
     subprocess.run([*pip, "mlsys-lab-course==0.1.0", "nbclient", "scikit-learn"], check=True)
     importlib.invalidate_caches()
     from autograder.machine import describe
@@ -419,8 +422,6 @@ def changed(before, after):
 
 writers = {".ipynb": nbformat.writes, ".py": lambda run: jupytext.writes(run, fmt="py:percent")}
 sizes = {name: changed(*(write(run) for run in runs.values())) for name, write in writers.items()}
-
-# %%
 fig, ax = plt.subplots()
 bars = ax.barh(list(sizes), [size for _, size in sizes.values()], color=PALETTE["communication"], height=0.5)
 ax.bar_label(bars, [f"{size:,} B in {lines} lines" for lines, size in sizes.values()], padding=4)
