@@ -65,7 +65,7 @@ def test_every_unit(student):
 def test_verdicts_near_the_border(student):
     """Claims just inside and just outside of 2 %, and an empty list"""
     close(student.audit([]), [])
-    claims = [("plain", {"count": 10**9}, amount, "MB") for amount in (980.5, 979.5, 1019.5, 1020.5)]
+    claims = [("plain", {"count": 10**9}, amount, "MB") for amount in (980.2, 979.8, 1019.8, 1020.2)]
     claims += [("plain", {"count": 2**40}, 1, "TB"), ("plain", {"count": 2**40}, 1, "TiB")]
     verdicts = ["right", "too low", "right", "too high", "too low", "right"]
     close(student.audit(claims), list(zip([10**9] * 4 + [2**40] * 2, verdicts, strict=True)))
