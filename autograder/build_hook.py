@@ -1,7 +1,7 @@
 """Bundles the student version of the course into the wheel as `autograder/course`.
 
-Hatchling runs this file while it builds a wheel; an editable install gets nothing, since the repository is there.
-The solved sources, hidden tests, mutants and samples lie outside the two packages and never come in.
+Hatchling runs this file while it builds a wheel; an editable install gets nothing, since the repository is
+there. The solved sources, hidden tests, mutants and samples lie outside the two packages and never come in.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import secrets
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
@@ -39,14 +39,12 @@ class Plan:
 
     Attributes:
         level: the sandbox's level, already chosen.
-        tree: the student version, staged for the kernels' view.
         library: the folder of `mlsys_lab`.
         nbval: also run each notebook from a clean start.
         jobs: submissions at a time.
     """
 
     level: str
-    tree: Path | None
     library: Path
     nbval: bool = True
     jobs: int = 1
@@ -128,10 +126,11 @@ def _graded(
         return
     with ExitStack() as stack:
         sandboxes = _sandboxes(stack, assignment, plan) if _can_fork() else None
-        for module in assignment.preload:
-            importlib.import_module(module)  # once here instead of once in each child: the tests import them
+        # Once here instead of once in each child: what the tests import, and nbval.
+        for module in [*assignment.preload, *(["autograder.run_notebook"] if plan.nbval else [])]:
+            importlib.import_module(module)
         running: dict[Connection, _Child] = {}
-        stack.callback(lambda: [child.stop() for child in running.values()])
+        stack.callback(_stop_all, running)
         waiting = list(todo)
         while waiting or running:
             while waiting and len(running) < plan.jobs:
@@ -142,8 +141,13 @@ def _graded(
             soonest = min(child.ends for child in running.values())
             ready = wait(list(running), timeout=max(0.05, min(1.0, soonest - time.monotonic())))
             late = [c.answer for c in running.values() if time.monotonic() > c.ends and c.answer not in ready]
-            for connection in [*ready, *late]:
-                yield running.pop(connection).result()  # type: ignore[index]
+            for child in [c for c in running.values() if c.answer in ready or c.answer in late]:
+                yield running.pop(child.answer).result()
+
+
+def _stop_all(running: Mapping[Connection, _Child]) -> None:
+    for child in running.values():
+        child.stop()
 
 
 def _can_fork() -> bool:
@@ -158,21 +162,20 @@ def _context() -> Any:
 
 
 @contextmanager
-def opened_sandboxes(
-    assignment: Assignment, level: str, library: Path, tree: Path
-) -> Iterator[tuple[Sandbox, Sandbox]]:
+def opened_sandboxes(assignment: Assignment, level: str, library: Path) -> Iterator[tuple[Sandbox, Sandbox]]:
     """Both views of one assignment: for workers that run graded functions, for kernels that run notebooks."""
     with ExitStack() as stack:
-        workers, kernels = _sandboxes(stack, assignment, Plan(level, tree, library))
+        workers, kernels = _sandboxes(stack, assignment, Plan(level, library))
         assert kernels is not None
         yield workers, kernels
 
 
 def _sandboxes(stack: ExitStack, assignment: Assignment, plan: Plan) -> tuple[Sandbox, Sandbox | None]:
+    tree = stack.enter_context(staged(assignment)) if plan.nbval else None
     workers = View(packages=worker_packages(assignment, plan.library), tree=None, preload=assignment.preload)
     kernels = View(
         packages=(plan.library, PACKAGE),
-        tree=plan.tree,
+        tree=tree,
         preload=("ipykernel.kernelapp", "matplotlib.pyplot", *assignment.preload),
     )
     made = stack.enter_context(Sandbox(plan.level, workers, assignment.limits))

@@ -75,7 +75,8 @@ def grade(
     """
     from rich.console import Console
 
-    from autograder.classroom import Plan, grade_class, staged
+    from autograder.classroom import Plan, grade_class
+    from autograder.run_tests import BadTest, collect_tests
     from autograder.sandbox import choose
     from autograder.screen import Screen, closing, table
     from autograder.submission import collect
@@ -92,13 +93,17 @@ def grade(
             "no sandbox works here, so the work of others is not run: see `mlsys-lab doctor`, "
             "or accept the risk with --sandbox none"
         )
+    try:
+        collect_tests([*assignment.public, *assignment.hidden])
+    except BadTest as error:
+        raise UsageError(f"{assignment.name}: {error}") from None
     found = collect(paths, assignment)
     target = out or Path("grades") / assignment.name
     console = Console(stderr=True)
     if level != "namespaces":
         console.print(f"Sandbox level: {level}. What that does not hold: mlsys-lab doctor", style="bold red")
-    with Screen(len(found), console) as screen, staged(assignment) as tree:
-        plan = Plan(level, tree, course.library, nbval, jobs)
+    with Screen(len(found), console) as screen:
+        plan = Plan(level, course.library, nbval, jobs)
         try:
             rows = grade_class(found, assignment, plan, target, on_start=screen.started, on_done=screen.done)
         except KeyboardInterrupt:

@@ -92,8 +92,7 @@ def _compare_numbers(actual: Any, expected: Any, rtol: float, atol: float, fail:
         fail(f"expected {wanted}, got {_kind(actual)}", f"{wanted} is asked for, got {_kind(actual)}")
     ours, theirs = np.asarray(expected), np.asarray(actual)
     if ours.shape != theirs.shape:
-        said = f"expected shape {ours.shape}, got {theirs.shape}"
-        fail(said, f"the shape {theirs.shape} is not the one asked for")
+        fail(f"expected {_shape(ours)}, got {_shape(theirs)}", f"{_shape(theirs)} is not what is asked for")
     if (ours.dtype.kind == "b") != (theirs.dtype.kind == "b"):
         wanted = "booleans" if ours.dtype.kind == "b" else "numbers"
         fail(f"expected {wanted}, got {_kind(actual)}", f"{wanted} are asked for, got {_kind(actual)}")
@@ -130,6 +129,10 @@ def _is_numeric(value: Any) -> bool:
     except (ValueError, TypeError):
         return False
     return array.dtype.kind in "biufc" and (array.size > 0 or isinstance(value, np.ndarray))
+
+
+def _shape(array: np.ndarray) -> str:
+    return f"shape {array.shape}" if array.shape else "a single number"
 
 
 def _kind(value: Any) -> str:

@@ -151,7 +151,9 @@ def hide_files(visible: Mapping[str, list[str]]) -> bool:
     """
     if not landlock.abi():
         return False
-    rules = [(Path(p), landlock.READ) for p in visible["read"]] + [(Path(p), landlock.LIST) for p in visible["list"]]
+    rules = [(Path(p), landlock.READ) for p in visible["read"]] + [
+        (Path(p), landlock.LIST) for p in visible["list"]
+    ]
     landlock.restrict(rules, [Path(p) for p in visible["write"]])
     return True
 

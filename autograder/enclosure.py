@@ -16,7 +16,8 @@ from pathlib import Path, PurePosixPath
 
 #: The files of this package that run inside.
 INSIDE = (
-    "__init__", "confine", "extract", "kernel_child", "landlock", "seccomp", "wire", "worker", "zygote",
+    "__init__", "confine", "extract", "frames", "kernel_child", "landlock", "seccomp", "wire", "wire_read", "wire_write",
+    "worker", "zygote",
 )  # fmt: skip
 #: Installed packages that hold answers; a view shows the parts that it names, and those only.
 MASKED = ("mlsys_lab", "autograder")
@@ -87,7 +88,14 @@ def bubblewrap(view: View, *, root: bool) -> list[str]:
     Args:
         root: is the caller root? Then uids are switched for real; otherwise a user namespace stands in.
     """
-    command = ["bwrap", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--unshare-cgroup-try"]
+    command = [
+        "bwrap",
+        "--unshare-pid",
+        "--unshare-ipc",
+        "--unshare-uts",
+        "--unshare-net",
+        "--unshare-cgroup-try",
+    ]
     command += [] if root else ["--unshare-user"]
     command += ["--ro-bind", "/usr", "/usr"]
     for name in ("lib", "lib32", "lib64", "bin", "sbin"):
@@ -102,7 +110,16 @@ def bubblewrap(view: View, *, root: bool) -> list[str]:
         command += ["--perms", "0755", "--dir", place]
     for device in _DEVICES:
         command += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
-    command += ["--symlink", "/proc/self/fd", "/dev/fd", "--symlink", "pts/ptmx", "/dev/ptmx", "--proc", "/proc"]
+    command += [
+        "--symlink",
+        "/proc/self/fd",
+        "/dev/fd",
+        "--symlink",
+        "pts/ptmx",
+        "/dev/ptmx",
+        "--proc",
+        "/proc",
+    ]
     for path in interpreter():
         command += [*_parents(path), "--ro-bind", str(path), str(path)]
     for path in masked():

@@ -142,7 +142,11 @@ def _unwrap_time(node: ast.stmt) -> list[ast.stmt]:
     """`%time x = f()` binds x; as a magic it is a call with the statement as text."""
     if isinstance(node, ast.Expr) and isinstance(call := node.value, ast.Call):
         texts = [a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
-        if ast.unparse(call.func) == "get_ipython().run_line_magic" and texts[:1] == ["time"] and len(texts) == 2:
+        if (
+            ast.unparse(call.func) == "get_ipython().run_line_magic"
+            and texts[:1] == ["time"]
+            and len(texts) == 2
+        ):
             inner = ast.parse(texts[1]).body
             return [ast.copy_location(statement, node) for statement in inner]
     return [node]

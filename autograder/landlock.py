@@ -55,7 +55,9 @@ def restrict(rules: Iterable[tuple[Path, int]], write: Iterable[Path]) -> None:
     scoped = _SCOPES if version >= 6 else 0
     attributes = struct.pack("<QQQ", handled, network, scoped)
     size = 8 if version < 4 else 16 if version < 6 else 24
-    ruleset = _syscall(_CREATE_RULESET, ctypes.c_char_p(attributes), ctypes.c_size_t(size), ctypes.c_uint32(0))
+    ruleset = _syscall(
+        _CREATE_RULESET, ctypes.c_char_p(attributes), ctypes.c_size_t(size), ctypes.c_uint32(0)
+    )
     try:
         for path, rights in [*rules, *((p, handled) for p in write)]:
             _add(ruleset, path, rights & handled)

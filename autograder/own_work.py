@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from autograder.assignment import Assignment, UsageError, find
-from autograder.extract import run_slice
+from autograder.errors import StudentError
+from autograder.extract import execute, sliced
 from autograder.local import LocalSession
 from autograder.notebook import NotebookError, code_cells, sanitised
 from autograder.run_tests import TestResult, run_tests
@@ -58,9 +59,11 @@ def check_notebook(notebook: Path | None, say: Callable[[str], Any]) -> bool:
 
 
 def _public_results(cells: list[str], assignment: Assignment) -> tuple[list[TestResult], list[str]]:
-    namespace, errors = run_slice(cells, assignment.wanted)
+    statements, problems = sliced(cells, assignment.wanted)
+    namespace: dict[str, Any] = {"__name__": "submission"}
+    problems += [p for s in statements if (p := execute(s, namespace)) is not None]
     results = run_tests(assignment.public, LocalSession(namespace), seed=secrets.randbits(32))
-    return results, [e.public() for e in errors]
+    return results, [StudentError(p.kind, p.message, p.cell, p.line).public() for p in problems]
 
 
 def _line(results: list[TestResult], question: str) -> str:

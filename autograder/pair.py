@@ -8,6 +8,7 @@ nbval would skip them.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import sys
@@ -48,7 +49,7 @@ except ImportError:
     importlib.invalidate_caches()
     from autograder.machine import describe
 from autograder.check import check, skip, solved
-from mlsys_lab.viz import PALETTE, style
+from mlsys_lab.viz import PALETTE, bound, prediction, show, style
 
 _ = style()
 print(describe())"""
@@ -90,13 +91,13 @@ def write_notebook(notebook: NotebookNode) -> str:
 
 def write_percent(notebook: NotebookNode) -> str:
     """The py:percent text of a notebook: tags and nbgrader's marks stay, jupytext's own metadata does not."""
-    copy = nbformat.from_dict(json.loads(nbformat.writes(notebook)))
-    copy.metadata.pop("language_info", None)
-    copy.metadata["jupytext"] = {
+    plain = copy.deepcopy(notebook)
+    plain.metadata.pop("language_info", None)
+    plain.metadata["jupytext"] = {
         "cell_metadata_filter": CELL_FILTER,
         "notebook_metadata_filter": NOTEBOOK_FILTER,
     }
-    return str(jupytext.writes(copy, fmt="py:percent"))
+    return str(jupytext.writes(plain, fmt="py:percent"))
 
 
 def derive(source: Path, stored: Path | None = None) -> NotebookNode:
@@ -143,11 +144,15 @@ def execute(notebook: NotebookNode, folder: Path, *, timeout_s: int = 120) -> No
     """
     from nbclient import NotebookClient
 
-    copy = nbformat.from_dict(json.loads(nbformat.writes(notebook)))
+    plain = copy.deepcopy(notebook)
     NotebookClient(
-        copy, timeout=timeout_s, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+        plain,
+        timeout=timeout_s,
+        kernel_name="python3",
+        extra_arguments=["--log-level=40"],
+        resources={"metadata": {"path": str(folder)}},
     ).execute()
-    return copy
+    return plain
 
 
 def pair(source: Path) -> Path:

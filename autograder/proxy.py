@@ -17,47 +17,22 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from autograder.assignment import Limits
+from autograder.errors import CallTimeout, MemoryExceeded, ProtocolError, StudentError, WorkerDied
 from autograder.handles import Handle, Student
-from autograder.wire import Callback, Frames, Remote, WireError, decode, encode, frame
+from autograder.wire import Callback, Frames, Remote, WireError, decode, encode_parts, send
 
 MAX_CALLBACKS = 100_000
 MAX_NESTED = 50
-_SENT_ERRORS = (ValueError, TypeError, KeyError, IndexError, RuntimeError, TimeoutError, ConnectionError, OSError)
-
-
-class SandboxError(Exception):
-    """The sandbox itself does not work here; no fault of a submission."""
-
-
-class StudentError(Exception):
-    """What the student's code raised, or did instead of answering.
-
-    Attributes:
-        kind: the type of the error, `ZeroDivisionError`.
-        message: its text, at most 2,000 characters.
-        cell, line: where in the notebook, from 1; None where it is not known.
-    """
-
-    def __init__(self, kind: str, message: str, cell: int | None = None, line: int | None = None) -> None:
-        place = "" if cell is None else f" (cell {cell}, line {line})" if line else f" (cell {cell})"
-        super().__init__(f"{kind}: {message}{place}")
-        self.kind, self.message, self.cell, self.line = kind, message, cell, line
-
-
-class CallTimeout(StudentError):
-    """The code did not answer in time; its process is gone."""
-
-
-class MemoryExceeded(StudentError):
-    """The code asked for more memory than it may have."""
-
-
-class WorkerDied(StudentError):
-    """The code ended its own process."""
-
-
-class ProtocolError(StudentError):
-    """The process answered with something that is no answer."""
+_SENT_ERRORS = (
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    RuntimeError,
+    TimeoutError,
+    ConnectionError,
+    OSError,
+)
 
 
 @dataclass(frozen=True)
@@ -160,6 +135,21 @@ class Worker:
         self._dropped.append(number)
 
     @property
+    def alive(self) -> bool:
+        """Can it be asked again?"""
+        return self._failed is None
+
+    @property
+    def ended(self) -> StudentError | None:
+        """Why it cannot be asked again."""
+        return self._failed
+
+    @property
+    def failed(self) -> StudentError | None:
+        """Why this worker answers no more, or None while it does."""
+        return self._failed
+
+    @property
     def output(self) -> str:
         """What the code printed, up to the limit."""
         self._drain()
@@ -187,9 +177,11 @@ class Worker:
         if self._failed is not None:
             raise self._failed
         if self._nested >= MAX_NESTED:
-            raise self._give_up(ProtocolError("RecursionError", "functions of the test and of the student in a circle"))
+            raise self._give_up(
+                ProtocolError("RecursionError", "functions of the test and of the student in a circle")
+            )
         dropped, self._dropped = self._dropped, []
-        message = encode((operation, dropped, *arguments), self._refer)
+        message = encode_parts((operation, dropped, *arguments), self._refer)
         outermost = self._nested == 0
         if outermost:
             self._verdict = None
@@ -203,7 +195,7 @@ class Worker:
                 verdict, self._verdict = self._verdict, None
                 raise verdict
 
-    def _converse(self, message: bytes, limit_s: float) -> Any:
+    def _converse(self, message: list[bytes | memoryview], limit_s: float) -> Any:
         deadline = time.monotonic() + limit_s
         self._send(message, deadline, limit_s)
         while True:
@@ -227,7 +219,7 @@ class Worker:
             else:
                 raise self._give_up(ProtocolError("ProtocolError", "the process answered nonsense"))
 
-    def _called_back(self, number: Any, args: Any, kwargs: Any) -> bytes:
+    def _called_back(self, number: Any, args: Any, kwargs: Any) -> list[bytes | memoryview]:
         self._calls_back += 1
         if self._calls_back > MAX_CALLBACKS:
             raise self._give_up(
@@ -237,7 +229,7 @@ class Worker:
             function = self._callbacks[number]
             if type(args) is not tuple or type(kwargs) is not dict or not all(type(k) is str for k in kwargs):
                 raise TypeError("malformed call")
-            return encode(("return", function(*args, **kwargs)), self._refer)
+            return encode_parts(("return", function(*args, **kwargs)), self._refer)
         except StudentError:
             if self._failed is not None:
                 raise
@@ -247,7 +239,7 @@ class Worker:
             name = "AssertionError"
         except Exception as error:
             name = next((t.__name__ for t in _SENT_ERRORS if type(error) is t), "RuntimeError")
-        return encode(("raise", name))
+        return encode_parts(("raise", name))
 
     def _refer(self, value: Any) -> Remote | Callback:
         if isinstance(value, Handle):
@@ -266,10 +258,10 @@ class Worker:
             raise WireError("a function of the test's came back")
         return Handle(self, reference)
 
-    def _send(self, message: bytes, deadline: float, limit_s: float) -> None:
+    def _send(self, message: list[bytes | memoryview], deadline: float, limit_s: float) -> None:
         self._sock.settimeout(max(self._until(deadline), 0.001))
         try:
-            self._sock.sendall(frame(message))
+            send(self._sock, message)
         except TimeoutError:
             raise self._timed_out(limit_s) from None
         except OSError:
@@ -286,15 +278,16 @@ class Worker:
                     self._drain()
                 if self._sock.fileno() in ready:
                     try:
-                        data = self._sock.recv(1 << 18)
+                        alive = self._frames.receive(self._sock)
                     except OSError:
-                        data = b""
-                    if not data:
+                        alive = False
+                    if not alive:
                         raise self._died()
-                    self._frames.feed(data)
             reply = decode(message, self._resolve)
         except WireError as error:
-            raise self._give_up(ProtocolError("ProtocolError", f"the process answered nonsense: {error}")) from None
+            raise self._give_up(
+                ProtocolError("ProtocolError", f"the process answered nonsense: {error}")
+            ) from None
         if type(reply) is not tuple or not reply or type(reply[0]) is not str:
             raise self._give_up(ProtocolError("ProtocolError", "the process answered nonsense"))
         return reply

@@ -22,7 +22,7 @@ import pytest
 from autograder.compare import Mismatch
 from autograder.errors import StudentError
 
-WITHHELD = "a hidden test did not pass"
+WITHHELD = "what it compared is withheld"
 
 
 class Session(Protocol):
@@ -83,6 +83,22 @@ def run_tests(
         KeyboardInterrupt: somebody pressed Ctrl-C (Stop, in a notebook).
     """
     plugin = _Plugin(session, seed, question)
+    _pytest(paths, plugin)
+    return plugin.results
+
+
+def collect_tests(paths: Sequence[Path]) -> list[TestResult]:
+    """The tests of these files, not run: each as a result without points earned.
+
+    Raises:
+        BadTest: a file that pytest cannot collect, or a test without its marks.
+    """
+    plugin = _Plugin(None, 0, None)
+    _pytest(paths, plugin, "--collect-only")
+    return plugin.collected
+
+
+def _pytest(paths: Sequence[Path], plugin: _Plugin, *options: str) -> None:
     arguments = ["-c", "/dev/null", "--rootdir=/", "--noconftest", "--import-mode=importlib"]
     arguments += [
         "--disable-plugin-autoload",
@@ -93,23 +109,23 @@ def run_tests(
         "-p",
         "no:logging",
     ]
-    arguments += ["-p", "no:faulthandler", "--capture=no", "--strict-markers", *map(str, paths)]
+    arguments += ["-p", "no:faulthandler", "--capture=no", "--strict-markers", *options]
     said = StringIO()
     with redirect_stdout(said), redirect_stderr(said):
-        pytest.main(arguments, plugins=[plugin])
+        pytest.main([*arguments, *map(str, paths)], plugins=[plugin])
     if plugin.interrupted:
         raise KeyboardInterrupt
     if plugin.broken:
         raise BadTest(plugin.broken)
-    return plugin.results
 
 
 class _Plugin:
     """Marks in, fixtures in, results out."""
 
-    def __init__(self, session: Session, seed: int, question: str | None) -> None:
+    def __init__(self, session: Session | None, seed: int, question: str | None) -> None:
         self.session, self.seed, self.question = session, seed, question
         self.results: list[TestResult] = []
+        self.collected: list[TestResult] = []
         self.broken = ""
         self.interrupted = False
 
@@ -123,6 +139,7 @@ class _Plugin:
     @pytest.fixture
     def student(self, request: pytest.FixtureRequest) -> Any:
         """The student's code, by value."""
+        assert self.session is not None
         return self.session.student(question_of(request.node))
 
     @pytest.fixture
@@ -136,8 +153,12 @@ class _Plugin:
                 self.broken = f"{item.path.name}::{item.name} needs the marks question(...) and points(...)"
         if self.question is not None:
             items[:] = [item for item in items if question_of(item) == self.question]
+        # A question's tests one after another: its time is one stretch, and what it breaks is its own.
+        order = list(dict.fromkeys(question_of(item) for item in items))
+        items.sort(key=lambda item: order.index(question_of(item)))
         if self.broken:
             items[:] = []
+        self.collected = [_result(item, BadTest("not run"), 0.0) for item in items]
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
@@ -205,9 +226,9 @@ def _public(error: BaseException, test: Path) -> str:
 def _hidden(error: BaseException, test: Path) -> str:
     """One line that gives neither inputs nor expected values away."""
     if isinstance(error, StudentError):
-        return f"{WITHHELD}: {error.withheld()}"
+        return error.withheld()
     if isinstance(error, Mismatch):
-        return f"{WITHHELD}: {error.reason}"
+        return f"{error.reason}; {WITHHELD}"
     return WITHHELD
 
 

@@ -1,283 +1,155 @@
-"""Starts the fork server of a view at a level, and asks it for children.
+"""Which sandbox levels this machine can give: each is tried by starting it; an unusable one says what would help.
 
-The levels, best first: `namespaces` (bubblewrap), `uid` (root without bubblewrap: another uid, limits, seccomp,
-Landlock), `none` (limits only). `levels.py` says which this machine can give.
+`fork_server.Sandbox` is the sandbox itself; `proxy.Worker` the conversation with one child of it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import json
+import functools
 import os
-import random
-import select
 import shutil
-import signal
-import socket
-import struct
-import subprocess
+import stat
 import sys
 import tempfile
-import threading
-import time
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
-from autograder import enclosure
+from autograder import enclosure, landlock, seccomp
 from autograder.assignment import Limits, UsageError
 from autograder.enclosure import View
-from autograder.proxy import SandboxError, Worker
+from autograder.errors import StudentError
+from autograder.fork_server import LEVELS, KernelProcess, Sandbox, SandboxError
 
-LEVELS = ("namespaces", "uid", "none")
-__all__ = ["LEVELS", "Life", "Sandbox", "SandboxError", "View"]
-_READY_S = 60.0
-_UIDS_PER_SANDBOX, _FIRST_UID, _BLOCKS = 256, 20_480, 150
-_BOOT = (
-    "import sys; sys.path[:0] = [sys.argv[3]]; sys.path += sys.argv[4:]; "
-    "from autograder.zygote import main; main(int(sys.argv[1]), int(sys.argv[2]))"
-)
-_THREADS = ("OMP", "OPENBLAS", "MKL", "VECLIB_MAXIMUM", "NUMEXPR")
+__all__ = [
+    "LEVELS", "KernelProcess", "LevelStatus", "Sandbox", "SandboxError", "View", "available", "choose",
+]  # fmt: skip
 
-
-class Life:
-    """The trusted end of one child's life: kill it, hear how it ended."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.pidfd = -1
-        self.status: int | None = None
-
-    def until_ready(self, timeout_s: float = _READY_S) -> None:
-        """Wait for the child's confinement to be complete.
-
-        Raises:
-            SandboxError: it could not be confined, or there is no fork server any more.
-        """
-        deadline = time.monotonic() + timeout_s
-        while True:
-            message = self._next(deadline - time.monotonic())
-            if message == b"R":
-                return
-            if not message.startswith(b"P"):
-                raise SandboxError(message[1:].decode("utf-8", "replace") or "the fork server ended")
-
-    def kill(self) -> None:
-        """End the child, and with it the pid namespace that it began."""
-        if self.pidfd >= 0:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-        else:
-            with contextlib.suppress(OSError):
-                self.sock.send(b"K")
-
-    def interrupt(self) -> None:
-        """SIGINT to the child."""
-        if self.pidfd >= 0:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.pidfd, signal.SIGINT)
-
-    def ended(self, timeout_s: float) -> int | None:
-        """The wait status of the child once it has ended, None where it has not within the time."""
-        deadline = time.monotonic() + timeout_s
-        while self.status is None:
-            message = self._next(deadline - time.monotonic())
-            if message.startswith(b"X"):
-                (self.status,) = struct.unpack("<i", message[1:5])
-            elif not message:
-                break
-        return self.status
-
-    def close(self) -> None:
-        """Kill it if it lives; forget it."""
-        self.kill()
-        self.ended(5.0)
-        self.sock.close()
-        if self.pidfd >= 0:
-            os.close(self.pidfd)
-            self.pidfd = -1
-
-    def _next(self, timeout_s: float) -> bytes:
-        """One message of the fork server; empty at the end of the stream or of the time."""
-        if self.sock.fileno() < 0 or not select.select([self.sock], [], [], max(timeout_s, 0.0))[0]:
-            return b""
+_APPARMOR = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+_PROBE = """
+import numpy
+def reads(paths):
+    found = []
+    for path in paths:
         try:
-            message, fds, _, _ = socket.recv_fds(self.sock, 4096, 1)
+            open(path).close()
+            found.append(path)
         except OSError:
-            return b""
-        if fds:
-            self.pidfd = fds[0]
-        return message
+            pass
+    import statistics, numpy.polynomial, sqlite3
+    return found
+"""
 
 
-class Sandbox:
-    """One fork server, started when first asked for a child, started anew if it dies.
+@dataclass(frozen=True)
+class LevelStatus:
+    """One level: does it work here, and in one line why, or what would make it work."""
+
+    level: str
+    usable: bool
+    why: str
+
+
+def available(secrets: tuple[Path, ...] = ()) -> list[LevelStatus]:
+    """Every level, best first, each tried just now (once per process).
 
     Args:
-        level: one of `LEVELS`.
-        view: what the children see.
-        limits: what a child may use.
-
-    Example:
-        >>> with Sandbox("namespaces", View(), Limits()) as sandbox, sandbox.worker() as worker:
-        ...     worker.load(["def f(x): return x + 1"], ["f"]).missing, worker.student.f(1)
-        ([], 2)
+        secrets: files that a child must not be able to read; by default one that every user may read and one of
+            this package's own.
     """
-
-    def __init__(self, level: str, view: View, limits: Limits) -> None:
-        if level not in LEVELS:
-            raise UsageError(f"there is no sandbox level {level!r}: use one of {', '.join(LEVELS)}")
-        if sys.platform == "win32":
-            raise UsageError("grading needs Linux or macOS: use the devcontainer or WSL2")
-        self.level, self.view, self.limits = level, view, limits
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
-        self._lease: socket.socket | None = None
-        self._uid_claim: socket.socket | None = None
-        self._folder: Path | None = None
-
-    def __enter__(self) -> Sandbox:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def worker(self) -> Worker:
-        """A fresh child that runs one submission's functions.
-
-        Raises:
-            SandboxError: the fork server does not start, or a child cannot be confined.
-        """
-        ours, theirs = socket.socketpair()
-        output, writes = os.pipe()
-        life = self.spawn({"role": "worker"}, [writes, theirs.fileno()])
-        theirs.close()
-        os.close(writes)
-        return Worker(ours, output, life, self.limits)
-
-    def spawn(self, request: dict[str, Any], fds: list[int]) -> Life:
-        """Ask for a child that gets these descriptors; return when it is confined."""
-        for attempt in (1, 2):
-            control = self._started()
-            ours, theirs = socket.socketpair(socket.AF_UNIX, _MESSAGES)
-            life = Life(ours)
-            try:
-                socket.send_fds(control, [json.dumps(request).encode()], [theirs.fileno(), *fds])
-                theirs.close()
-                life.until_ready()
-                return life
-            except (SandboxError, OSError):
-                theirs.close()
-                life.close()
-                dead = self._process is None or self._process.poll() is not None
-                if attempt == 2 or not dead:
-                    raise
-                self.close()
-        raise AssertionError
-
-    def control_fd(self) -> int:
-        """The descriptor of the fork server's control socket, for a trusted process that asks it for children."""
-        return self._started().fileno()
-
-    def close(self) -> None:
-        """End the fork server and every child of it."""
-        for sock in (self._lease, self._control, self._uid_claim):
-            if sock is not None:
-                sock.close()
-        self._lease = self._control = self._uid_claim = None
-        if self._process is not None:
-            try:
-                self._process.wait(10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-            self._process = None
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
-
-    def _started(self) -> socket.socket:
-        with self._lock:
-            if self._control is None:
-                self._start()
-            assert self._control is not None
-            return self._control
-
-    def _start(self) -> None:
-        root = os.geteuid() == 0
-        control, their_control = socket.socketpair(socket.AF_UNIX, _MESSAGES)
-        lease, their_lease = socket.socketpair()
-        if self.level == "namespaces":
-            command, base = enclosure.bubblewrap(self.view, root=root), "/sandbox"
-        else:
-            self._folder = Path(tempfile.mkdtemp(prefix="mlsys-lab-"))
-            enclosure.stage(self.view, self._folder)
-            command, base = [], str(self._folder)
-        packages = f"{base}/packages"
-        inherited = (their_control.fileno(), their_lease.fileno())
-        command += [sys.executable, "-I", "-S", "-c", _BOOT, *map(str, inherited), packages]
-        command += [str(folder) for folder in enclosure.site_folders()]
-        try:
-            self._process = subprocess.Popen(
-                command,
-                env={},
-                cwd="/",
-                pass_fds=inherited,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=(errors := tempfile.TemporaryFile()),  # noqa: SIM115
-                start_new_session=True,
-            )
-        except FileNotFoundError:
-            raise SandboxError("bubblewrap is not installed") from None
-        their_control.close()
-        their_lease.close()
-        self._control, self._lease = control, lease
-        control.send(json.dumps(self._config(base, root=root)).encode())
-        hello = control.recv(4096) if select.select([control], [], [], _READY_S)[0] else b""
-        if hello != b"R":
-            errors.seek(0)
-            said = hello[1:] or errors.read()[-400:] or b"no answer"
-            self.close()
-            raise SandboxError(f"the fork server did not start: {said.decode('utf-8', 'replace').strip()}")
-
-    def _config(self, base: str, *, root: bool) -> dict[str, Any]:
-        environment = {f"{name}_NUM_THREADS": "1" for name in _THREADS}
-        environment |= {"LANG": "C.UTF-8", "MPLBACKEND": "Agg", "PYTHONDONTWRITEBYTECODE": "1"}
-        environment |= {"PATH": f"{sys.prefix}/bin:/usr/bin:/bin", "PYTHONPATH": f"{base}/packages"}
-        if self.view.tree is not None:
-            environment["MLSYS_LAB_COURSE"] = f"{base}/tree"
-        below_tmp = [str(p) for p in enclosure.interpreter() if p.is_relative_to("/tmp")]
-        return {
-            "level": self.level,
-            "limits": dataclasses.asdict(self.limits),
-            "uids": self._claim_uids() if root and self.level != "none" else None,
-            "folder": f"{base}/children",
-            "scratch": f"{base}/scratch",
-            "covered": below_tmp,
-            "visible": enclosure.visible(Path(base)) if self.level == "uid" else {},
-            "environment": environment,
-            "prefix": sys.prefix,
-            "preload": ["autograder.worker", *self.view.preload],
-        }
-
-    def _claim_uids(self) -> tuple[int, int]:
-        """A block of uids that no other sandbox on this machine uses while this one lives."""
-        for block in random.sample(range(_BLOCKS), _BLOCKS):
-            claim = socket.socket(socket.AF_UNIX)
-            try:
-                claim.bind(f"\0mlsys-lab-uids-{block}")
-            except OSError:
-                claim.close()
-                continue
-            self._uid_claim = claim
-            return _FIRST_UID + block * _UIDS_PER_SANDBOX, _UIDS_PER_SANDBOX
-        raise SandboxError("every block of uids is in use: end another grading first")
+    return [_status(level, secrets) for level in LEVELS]
 
 
-# Whole messages with an end of stream where there are such sockets; macOS has only datagrams.
-_MESSAGES = socket.SOCK_SEQPACKET if sys.platform == "linux" else getattr(socket, "SOCK_DGRAM", 0)
+def choose(requested: str, secrets: tuple[Path, ...] = ()) -> str:
+    """The level to grade at.
+
+    Args:
+        requested: one of `LEVELS`, or `auto` for the best that works here.
+        secrets: as for `available`.
+
+    Raises:
+        UsageError: there is no such level, or it does not work here.
+    """
+    if requested == "auto":
+        return next(level for level in LEVELS if level == "none" or _status(level, secrets).usable)
+    if requested not in LEVELS:
+        raise UsageError(f"there is no sandbox level {requested!r}: use auto, {', '.join(LEVELS)}")
+    status = _status(requested, secrets)
+    if not status.usable:
+        raise UsageError(f"the sandbox level {requested} does not work here: {status.why}")
+    return requested
+
+
+@functools.cache
+def _status(level: str, secrets: tuple[Path, ...]) -> LevelStatus:
+    if sys.platform == "win32":
+        return LevelStatus(level, False, "Windows has no fork server: grade in the devcontainer or in WSL2")
+    missing = _missing(level)
+    if missing:
+        return LevelStatus(level, False, missing)
+    if level == "none":
+        return LevelStatus(
+            level, True, "time, memory and output are limited; nothing is hidden from the code"
+        )
+    try:
+        seen = _readable_inside(level, secrets)
+    except (SandboxError, StudentError) as error:
+        return LevelStatus(level, False, _explained(level, str(error)))
+    if seen:
+        reason = "" if landlock.abi() else ": this kernel has no Landlock, so give its folder the mode 700"
+        return LevelStatus(level, False, f"{seen} is readable inside{reason}")
+    if level == "namespaces":
+        by = "root: a uid per submission" if os.geteuid() == 0 else "a user namespace: one uid for all"
+        return LevelStatus(level, True, f"bubblewrap works, as {by}")
+    return LevelStatus(level, True, f"a uid per submission, seccomp, Landlock {landlock.abi()}")
+
+
+def _missing(level: str) -> str:
+    """What is plainly not there, with the remedy; empty if nothing."""
+    if level == "none":
+        return ""
+    if sys.platform != "linux":
+        return "needs Linux: grade in the devcontainer, a container or WSL2"
+    if not seccomp.supported():
+        return f"no table of system calls for {os.uname().machine}: grade on x86-64 or aarch64"
+    if level == "namespaces":
+        if shutil.which("bwrap") is None:
+            return "bubblewrap is not installed (Debian, Ubuntu: apt-get install bubblewrap)"
+        return ""
+    if os.geteuid() != 0:
+        return "switching to another uid needs root"
+    for path in enclosure.interpreter():
+        for folder in [path, *path.parents]:
+            if not folder.stat().st_mode & stat.S_IXOTH:
+                return f"other users cannot enter {folder}, where Python lies: chmod o+x {folder}"
+    return ""
+
+
+def _readable_inside(level: str, secrets: tuple[Path, ...]) -> str:
+    """The first file of ours that a child can read and should not; empty if none, and the interpreter works."""
+    with tempfile.TemporaryDirectory(prefix="mlsys-lab-") as folder:
+        Path(folder).chmod(0o755)
+        secret = Path(folder, "secret.txt")
+        secret.write_text("secret")
+        secret.chmod(0o644)
+        with Sandbox(level, View(), Limits(call_s=20.0)) as sandbox, sandbox.worker() as worker:
+            report = worker.load([_PROBE], ["reads"])
+            if report.errors:
+                raise SandboxError(report.errors[0].public())
+            found = worker.student.reads([str(path) for path in secrets or (secret, Path(__file__))])
+    return str(found[0]) if found else ""
+
+
+def _explained(level: str, said: str) -> str:
+    restricted = _APPARMOR.is_file() and _APPARMOR.read_text().strip() == "1"
+    if level == "namespaces" and restricted and os.geteuid() != 0:
+        return (
+            "Ubuntu lets no program make user namespaces without an AppArmor profile: install the package "
+            "apparmor-profiles and enable its bwrap-userns-restrict, or run as root"
+        )
+    if level == "namespaces" and ("ermitted" in said or "ermission" in said):
+        return f"bubblewrap may not make namespaces here (a container without the right to?): {_short(said)}"
+    return _short(said)
+
+
+def _short(text: str) -> str:
+    return " ".join(text.split())[:200]

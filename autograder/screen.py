@@ -121,6 +121,7 @@ def remark(graded: Graded) -> str:
         parts.append(f"its process ended in {', '.join(dict.fromkeys(t.question for t in ended))}")
     if graded.clean_start is not None and graded.clean_start_message and not graded.clean_start_ran:
         parts.append(f"no clean start: {printable(graded.clean_start_message)[:70]}")
+    parts += [printable(note)[:90] for note in graded.notes[:1]]
     if not parts and graded.score < graded.max_score:
         lost = [q for q, (earned, possible) in graded.by_question().items() if earned < possible]
         parts.append(f"points lost in {', '.join(lost)}" if lost else "")

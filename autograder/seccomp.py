@@ -104,7 +104,11 @@ _CLONE_NEW_ANYTHING = 0x7E020080  # NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, N
 _EPERM, _ENOSYS = 1, 38
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _LOAD, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _JUMP_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_NUMBER, _ARCH, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data; the low half of a 64-bit argument
+_NUMBER, _ARCH, _FIRST_ARGUMENT = (
+    0,
+    4,
+    16,
+)  # offsets in struct seccomp_data; the low half of a 64-bit argument
 
 
 def supported() -> bool:

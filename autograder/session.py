@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from autograder.assignment import Assignment
-from autograder.errors import CallTimeout, StudentError, WorkerDied
+from autograder.errors import CallTimeout, StudentError
 from autograder.proxy import LoadReport, Worker
 from autograder.sandbox import Sandbox
 
@@ -44,16 +44,14 @@ class SandboxSession:
         Raises:
             StudentError: the question used up its time or its worker died before; it is not run again.
         """
+        if self._worker is not None and self._worker.failed is not None:
+            self._lost.setdefault(self._question, self._worker.failed)
         if question != self._question:
             self._question = question
             self._question_ends = min(time.monotonic() + self._limits.question_s, self._ends)
-        elif question not in self._lost and self._worker is not None and not self._worker.alive:
-            self._lost[question] = self._worker.ended or WorkerDied("WorkerDied", "the process ended")
         if question in self._lost:
             first = self._lost[question]
-            raise type(first)(
-                first.kind, f"{first.message} earlier in this question; not run again", *_place(first)
-            )
+            raise type(first)(first.kind, f"{first.message} earlier in this question; not run again")
         if time.monotonic() >= self._ends:
             limit = self._limits.submission_s
             raise CallTimeout("Timeout", f"the submission used up its {limit:g} s before this question")
@@ -63,7 +61,7 @@ class SandboxSession:
 
     def _live(self, question: str) -> Worker:
         names = self._names(question)
-        if self._worker is not None and self._worker.alive and set(names) <= set(self._loaded):
+        if self._worker is not None and self._worker.failed is None and set(names) <= set(self._loaded):
             return self._worker
         self._retire()
         self._worker = self._sandbox.worker()
@@ -107,7 +105,3 @@ class SandboxSession:
         """End the worker; give back all that the code printed."""
         self._retire()
         return "".join(self._output)
-
-
-def _place(error: StudentError) -> tuple[int | None, int | None]:
-    return error.cell, error.line

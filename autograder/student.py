@@ -97,7 +97,8 @@ def without_solution(text: str, where: str, kind: str = "code") -> str:
 def solution_lines(source: Path) -> set[str]:
     """The lines that must not be found in anything students get, stripped.
 
-    Short ones that say nothing are left out. A line that stands outside a region of the same source as well (`return total`) is no secret.
+    Short ones that say nothing are left out. A line that stands outside a region of the same source as well
+    (`return total`) is no secret.
     """
     secret: set[str] = set()
     open_text: set[str] = set()

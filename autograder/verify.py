@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from autograder.assignment import Assignment, UsageError
-from autograder.classroom import opened_sandboxes, staged
+from autograder.classroom import opened_sandboxes
 from autograder.notebook import code_cells, sanitised
 from autograder.run_tests import TestResult, run_tests
 from autograder.sandbox import Sandbox
@@ -53,7 +53,7 @@ def verify(assignment: Assignment, *, library: Path, level: str) -> Iterator[Fin
         raise UsageError(f"{assignment.notebook} is missing: python -m autograder.pair {assignment.source}")
     solved = code_cells(assignment.notebook.read_bytes())
     student = code_cells(_student_bytes(assignment))
-    with staged(assignment) as tree, opened_sandboxes(assignment, level, library, tree) as (workers, kernels):
+    with opened_sandboxes(assignment, level, library) as (workers, kernels):
         full = _graded(workers, solved, assignment)
         yield _full_marks(full)
         yield _points(assignment, full)

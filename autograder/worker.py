@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from autograder.extract import Problem, describe, execute, sliced
-from autograder.wire import Callback, Frames, Remote, WireError, decode, encode, frame
+from autograder.wire import Callback, Frames, Remote, WireError, decode, encode_parts, send
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "+": operator.add,
@@ -34,7 +34,16 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 }
 _BUILTIN_ERRORS = {
     e.__name__: e
-    for e in (ValueError, TypeError, KeyError, IndexError, RuntimeError, TimeoutError, ConnectionError, OSError)
+    for e in (
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        RuntimeError,
+        TimeoutError,
+        ConnectionError,
+        OSError,
+    )
 }
 
 
@@ -58,14 +67,12 @@ class Worker:
 
     def _receive(self) -> Any:
         while (message := self.frames.next()) is None:
-            data = self.sock.recv(1 << 20)
-            if not data:
+            if not self.frames.receive(self.sock):
                 return None
-            self.frames.feed(data)
         return decode(message, self._resolve)
 
     def _send(self, reply: tuple[Any, ...]) -> None:
-        self.sock.sendall(frame(encode(reply, self._keep)))
+        send(self.sock, encode_parts(reply, self._keep))
 
     def _keep(self, value: Any) -> Remote:
         self.given += 1
@@ -95,7 +102,9 @@ class Worker:
             if message[0] == "return":
                 return message[1]
             if message[0] == "raise":
-                raise _BUILTIN_ERRORS.get(message[1], RuntimeError)(f"the test's function raised {message[1]}")
+                raise _BUILTIN_ERRORS.get(message[1], RuntimeError)(
+                    f"the test's function raised {message[1]}"
+                )
             self._answer(message)  # the test's function uses a handle in turn
         raise SystemExit
 

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -74,7 +74,7 @@ def main() -> None:
     from autograder.cli import app as autograder_app
 
     app.registered_commands = [*autograder_app.registered_commands, *app.registered_commands]
-    wrong_usage = typer.BadParameter.__mro__[1]
+    wrong_usage: Any = typer.BadParameter.__mro__[1]  # click's UsageError, wherever typer keeps it
     try:
         code = app(obj=Course(_root(), PACKAGE), standalone_mode=False)
     except UsageError as error:
@@ -84,7 +84,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         _stop("interrupted", 130)
     except wrong_usage as error:
-        message = error.format_message()  # type: ignore[attr-defined]
+        message = error.format_message()
         _stop(f"{' '.join(message.split())} (mlsys-lab --help lists the commands)", 2)
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -1,0 +1,352 @@
+"""Starts the fork server of a view at a level, and asks it for children.
+
+The levels, best first: `namespaces` (bubblewrap), `uid` (root without bubblewrap: another uid, limits, seccomp,
+Landlock), `none` (limits only). `sandbox.py` says which this machine can give.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import random
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from autograder import enclosure
+from autograder.assignment import Limits, UsageError
+from autograder.enclosure import View
+from autograder.kernel_child import CHANNELS
+from autograder.proxy import Worker
+
+LEVELS = ("namespaces", "uid", "none")
+_READY_S = 60.0
+_UIDS_PER_SANDBOX, _FIRST_UID, _BLOCKS = 256, 20_480, 150
+_BOOT = (
+    "import sys; sys.path[:0] = [sys.argv[3]]; sys.path += sys.argv[4:]; "
+    "from autograder.zygote import main; main(int(sys.argv[1]), int(sys.argv[2]))"
+)
+_THREADS = ("OMP", "OPENBLAS", "MKL", "VECLIB_MAXIMUM", "NUMEXPR")
+
+
+class SandboxError(Exception):
+    """The sandbox itself does not work here; no fault of a submission."""
+
+
+class Life:
+    """The trusted end of one child's life: kill it, hear how it ended."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.pidfd = -1
+        self.status: int | None = None
+
+    def until_ready(self, timeout_s: float = _READY_S) -> None:
+        """Wait for the child's confinement to be complete.
+
+        Raises:
+            SandboxError: it could not be confined, or there is no fork server any more.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            message = self._next(deadline - time.monotonic())
+            if message == b"R":
+                return
+            if not message.startswith(b"P"):
+                raise SandboxError(message[1:].decode("utf-8", "replace") or "the fork server ended")
+
+    def kill(self) -> None:
+        """End the child, and with it the pid namespace that it began."""
+        if self.pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        else:
+            with contextlib.suppress(OSError):
+                self.sock.send(b"K")
+
+    def interrupt(self) -> None:
+        """SIGINT to the child."""
+        if self.pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGINT)
+
+    def ended(self, timeout_s: float) -> int | None:
+        """The wait status of the child once it has ended, None where it has not within the time."""
+        deadline = time.monotonic() + timeout_s
+        while self.status is None:
+            message = self._next(deadline - time.monotonic())
+            if message.startswith(b"X"):
+                (self.status,) = struct.unpack("<i", message[1:5])
+            elif not message:
+                break
+        return self.status
+
+    def close(self) -> None:
+        """Kill it if it lives; forget it."""
+        self.kill()
+        self.ended(5.0)
+        self.sock.close()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+    def _next(self, timeout_s: float) -> bytes:
+        """One message of the fork server; empty at the end of the stream or of the time."""
+        if self.sock.fileno() < 0 or not select.select([self.sock], [], [], max(timeout_s, 0.0))[0]:
+            return b""
+        try:
+            message, fds, _, _ = socket.recv_fds(self.sock, 4096, 1)
+        except OSError:
+            return b""
+        if fds:
+            self.pidfd = fds[0]
+        return message
+
+
+class KernelProcess:
+    """The trusted end of a sandboxed Jupyter kernel."""
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+
+    def poll(self) -> int | None:
+        """The exit code once it has ended, None before."""
+        status = self._life.ended(0.0)
+        return None if status is None else os.waitstatus_to_exitcode(status)
+
+    def wait(self, timeout_s: float = 10.0) -> int | None:
+        """The exit code, after waiting for it."""
+        self._life.ended(timeout_s)
+        return self.poll()
+
+    def interrupt(self) -> None:
+        """As Ctrl-C in a notebook: the cell that runs raises KeyboardInterrupt."""
+        self._life.interrupt()
+
+    def kill(self) -> None:
+        """End the kernel and every process that it started."""
+        self._life.kill()
+
+    def close(self) -> None:
+        """Kill and forget it."""
+        self._life.close()
+
+
+class Sandbox:
+    """One fork server, started when first asked for a child, started anew if it dies.
+
+    Args:
+        level: one of `LEVELS`.
+        view: what the children see.
+        limits: what a child may use.
+
+    Example:
+        >>> with Sandbox("namespaces", View(), Limits()) as sandbox, sandbox.worker() as worker:
+        ...     worker.load(["def f(x): return x + 1"], ["f"]).missing, worker.student.f(1)
+        ([], 2)
+    """
+
+    def __init__(self, level: str, view: View, limits: Limits) -> None:
+        if level not in LEVELS:
+            raise UsageError(f"there is no sandbox level {level!r}: use one of {', '.join(LEVELS)}")
+        if sys.platform == "win32":
+            raise UsageError("grading needs Linux or macOS: use the devcontainer or WSL2")
+        self.level, self.view, self.limits = level, view, limits
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._lease: socket.socket | None = None
+        self._uid_claim: socket.socket | None = None
+        self._pidfd = -1
+        self._folder: Path | None = None
+
+    def __enter__(self) -> Sandbox:
+        self._started()  # before any fork of the grader's, so that all of them share one fork server
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def worker(self) -> Worker:
+        """A fresh child that runs one submission's functions.
+
+        Raises:
+            SandboxError: the fork server does not start, or a child cannot be confined.
+        """
+        ours, theirs = socket.socketpair()
+        output, writes = os.pipe()
+        life = self.spawn({"role": "worker"}, [writes, theirs.fileno()])
+        theirs.close()
+        os.close(writes)
+        return Worker(ours, output, life, self.limits)
+
+    def kernel(self, connection_file: Path) -> KernelProcess:
+        """A fresh child that is the Jupyter kernel of a connection file with the transport `ipc`.
+
+        Raises:
+            SandboxError: as `worker`.
+        """
+        connection = json.loads(connection_file.read_text(encoding="utf-8"))
+        listening = []
+        with open(os.devnull, "wb") as nowhere:
+            try:
+                for channel in CHANNELS:
+                    listening.append(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+                    listening[-1].bind(f"{connection['ip']}-{connection[f'{channel}_port']}")
+                    listening[-1].listen(16)
+                fds = [nowhere.fileno(), *(sock.fileno() for sock in listening)]
+                return KernelProcess(self.spawn({"role": "kernel", "connection": connection}, fds))
+            finally:
+                for sock in listening:
+                    sock.close()
+
+    def spawn(self, request: dict[str, Any], fds: list[int]) -> Life:
+        """Ask for a child that gets these descriptors; return when it is confined."""
+        for attempt in (1, 2):
+            control = self._started()
+            ours, theirs = socket.socketpair(socket.AF_UNIX, _MESSAGES)
+            life = Life(ours)
+            try:
+                socket.send_fds(control, [json.dumps(request).encode()], [theirs.fileno(), *fds])
+                theirs.close()
+                life.until_ready()
+                return life
+            except (SandboxError, OSError):
+                theirs.close()
+                life.close()
+                if attempt == 2 or not self._is_dead():
+                    raise
+                self.close()
+        raise AssertionError
+
+    def close(self) -> None:
+        """End the fork server and every child of it."""
+        for sock in (self._lease, self._control, self._uid_claim):
+            if sock is not None:
+                sock.close()
+        self._lease = self._control = self._uid_claim = None
+        if self._process is not None:
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                if self._pidfd >= 0:
+                    signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def _is_dead(self) -> bool:
+        """By its pidfd: in a fork of the grader's it is no child of this process."""
+        if self._pidfd < 0:
+            return self._process is None or self._process.poll() is not None
+        return bool(select.select([self._pidfd], [], [], 1.0)[0])
+
+    def _started(self) -> socket.socket:
+        with self._lock:
+            if self._control is None:
+                self._start()
+            assert self._control is not None
+            return self._control
+
+    def _start(self) -> None:
+        root = os.geteuid() == 0
+        control, their_control = socket.socketpair(socket.AF_UNIX, _MESSAGES)
+        lease, their_lease = socket.socketpair()
+        if self.level == "namespaces":
+            command, base = enclosure.bubblewrap(self.view, root=root), "/sandbox"
+        else:
+            self._folder = Path(tempfile.mkdtemp(prefix="mlsys-lab-"))
+            enclosure.stage(self.view, self._folder)
+            command, base = [], str(self._folder)
+        packages = f"{base}/packages"
+        inherited = (their_control.fileno(), their_lease.fileno())
+        command += [sys.executable, "-I", "-S", "-c", _BOOT, *map(str, inherited), packages]
+        command += [str(folder) for folder in enclosure.site_folders()]
+        try:
+            self._process = subprocess.Popen(
+                command,
+                env={"MALLOC_ARENA_MAX": "2"},  # or each thread would reserve 64 MiB of the memory limit
+                cwd="/",
+                pass_fds=inherited,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=(errors := tempfile.TemporaryFile()),  # noqa: SIM115
+                start_new_session=True,
+            )
+        except FileNotFoundError:
+            raise SandboxError("bubblewrap is not installed") from None
+        their_control.close()
+        their_lease.close()
+        self._control, self._lease = control, lease
+        control.send(json.dumps(self._config(base, root=root)).encode())
+        hello, fds = b"", list[int]()
+        if select.select([control], [], [], _READY_S)[0]:
+            hello, fds, _, _ = socket.recv_fds(control, 4096, 1)
+        self._pidfd = fds[0] if fds else -1
+        if hello != b"R":
+            errors.seek(0)
+            said = hello[1:] or errors.read()[-400:] or b"no answer"
+            self.close()
+            raise SandboxError(f"the fork server did not start: {said.decode('utf-8', 'replace').strip()}")
+
+    def _config(self, base: str, *, root: bool) -> dict[str, Any]:
+        environment = {f"{name}_NUM_THREADS": "1" for name in _THREADS}
+        environment |= {
+            "LANG": "C.UTF-8",
+            "MPLBACKEND": "Agg",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "JOBLIB_MULTIPROCESSING": "0",
+        }
+        environment |= {"PATH": f"{sys.prefix}/bin:/usr/bin:/bin", "PYTHONPATH": f"{base}/packages"}
+        if self.view.tree is not None:
+            environment["MLSYS_LAB_COURSE"] = f"{base}/tree"
+        below_tmp = [str(p) for p in enclosure.interpreter() if p.is_relative_to("/tmp")]
+        return {
+            "level": self.level,
+            "limits": dataclasses.asdict(self.limits),
+            "uids": self._claim_uids() if root and self.level != "none" else None,
+            "folder": f"{base}/children",
+            "scratch": f"{base}/scratch",
+            "covered": below_tmp,
+            "visible": enclosure.visible(Path(base)) if self.level == "uid" else {},
+            "environment": environment,
+            "prefix": sys.prefix,
+            "preload": ["autograder.worker", *self.view.preload],
+        }
+
+    def _claim_uids(self) -> tuple[int, int]:
+        """A block of uids that no other sandbox on this machine uses while this one lives."""
+        for block in random.sample(range(_BLOCKS), _BLOCKS):
+            claim = socket.socket(socket.AF_UNIX)
+            try:
+                claim.bind(f"\0mlsys-lab-uids-{block}")
+            except OSError:
+                claim.close()
+                continue
+            self._uid_claim = claim
+            return _FIRST_UID + block * _UIDS_PER_SANDBOX, _UIDS_PER_SANDBOX
+        raise SandboxError("every block of uids is in use: end another grading first")
+
+
+# Whole messages with an end of stream where there are such sockets; macOS has only datagrams.
+_MESSAGES = socket.SOCK_SEQPACKET if sys.platform == "linux" else getattr(socket, "SOCK_DGRAM", 0)

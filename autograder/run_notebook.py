@@ -1,0 +1,232 @@
+"""A whole notebook from a clean start: pytest and nbval on the trusted side, the kernel in the sandbox.
+
+The question is only whether every cell runs; outputs are not compared. A process of its own runs nbval, since it
+reads whatever messages the kernel sends for as long as they come: its memory and its time are limited too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import resource
+import select
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any, NoReturn
+
+import nbval.kernel  # noqa: F401  (imported before the fork, so that each notebook does not pay for it)
+import nbval.plugin
+import pytest
+from jupyter_client.connect import KernelConnectionInfo
+from jupyter_client.provisioning import KernelProvisionerBase, KernelProvisionerFactory
+
+from autograder.kernel_child import CHANNELS
+from autograder.fork_server import KernelProcess, Sandbox
+
+PROVISIONER = "mlsys-lab-sandbox"
+_MAX_ERROR = 300
+_READER_MEMORY = 4 << 30
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_current: Sandbox | None = None
+
+
+@dataclass(frozen=True)
+class NotebookRun:
+    """How a run from a clean start went.
+
+    Attributes:
+        passed: every code cell ran and none raised.
+        cells: code cells that ran.
+        failed_cell: the first that did not, from 1 among the code cells.
+        error: one line; empty where all passed.
+    """
+
+    passed: bool
+    cells: int
+    failed_cell: int | None
+    error: str
+
+
+def run_notebook(notebook: Path, sandbox: Sandbox, *, cell_timeout_s: float, total_s: float) -> NotebookRun:
+    """Run each code cell in order in a fresh kernel.
+
+    Args:
+        notebook: its metadata and outputs are dropped already.
+        sandbox: of a view for kernels; the kernel is one of its children.
+        cell_timeout_s: limit of one cell.
+        total_s: limit of all, the kernel's start included.
+    """
+    results, theirs = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(results)
+        _run_in_fork(notebook, sandbox, cell_timeout_s, theirs)
+    os.close(theirs)
+    try:
+        said = _read(results, time.monotonic() + total_s)
+    finally:
+        os.close(results)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    if said is None:
+        return NotebookRun(False, 0, None, f"the notebook did not end within {total_s:g} s")
+    try:
+        return NotebookRun(**json.loads(said))
+    except (ValueError, TypeError):
+        return NotebookRun(False, 0, None, "the notebook's output could not be read (too much of it?)")
+
+
+def _read(fd: int, deadline: float) -> bytes | None:
+    data = b""
+    while select.select([fd], [], [], max(deadline - time.monotonic(), 0.0))[0]:
+        piece = os.read(fd, 1 << 16)
+        if not piece:
+            return data
+        data += piece
+    return None
+
+
+def _run_in_fork(notebook: Path, sandbox: Sandbox, cell_timeout_s: float, answer: int) -> NoReturn:
+    global _current
+    try:
+        _current = sandbox
+        for stream in (1, 2):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        wanted = _READER_MEMORY if hard == resource.RLIM_INFINITY else min(hard, _READER_MEMORY)
+        resource.setrlimit(resource.RLIMIT_AS, (wanted, wanted))
+        with tempfile.TemporaryDirectory(prefix="mlsys-lab-nb-") as folder:
+            os.write(
+                answer, json.dumps(asdict(_under_pytest(notebook, Path(folder), cell_timeout_s))).encode()
+            )
+    finally:
+        os._exit(0)
+
+
+def _under_pytest(notebook: Path, folder: Path, cell_timeout_s: float) -> NotebookRun:
+    # The notebook lies alone in a folder: no conftest.py and no configuration of anybody's is found from there.
+    shutil.copyfile(notebook, folder / "notebook.ipynb")
+    entry = EntryPoint(PROVISIONER, f"{__name__}:SandboxProvisioner", "jupyter_client.kernel_provisioners")
+    KernelProvisionerFactory.instance().provisioners[PROVISIONER] = entry
+    os.environ["JUPYTER_DEFAULT_PROVISIONER_NAME"] = PROVISIONER
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    KernelProvisionerFactory.instance().default_provisioner_name = PROVISIONER
+    os.environ.pop("PYTEST_ADDOPTS", None)
+    os.chdir(folder)
+    arguments = [
+        "notebook.ipynb",
+        "-c",
+        os.devnull,
+        "--noconftest",
+        "--rootdir",
+        str(folder),
+        "-q",
+        "-p",
+        "no:cacheprovider",
+    ]
+    arguments += ["--nbval-lax", "--nbval-current-env", f"--nbval-cell-timeout={cell_timeout_s:g}"]
+    observer = _Observer()
+    pytest.main(arguments, plugins=[nbval.plugin, observer])
+    return observer.verdict()
+
+
+class _Observer:
+    """Counts what passed: a skip, an expected failure or an error is no pass."""
+
+    def __init__(self) -> None:
+        self.collected = self.passed = 0
+        self.failed_cell: int | None = None
+        self.error = ""
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self.collected = len(session.items)
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+        outcome = yield
+        report = outcome.get_result()
+        if report.when == "call" and report.passed and not hasattr(report, "wasxfail"):
+            self.passed += 1
+        elif not report.passed and self.failed_cell is None:
+            self.failed_cell = self.passed + 1
+            self.error = _one_line(call.excinfo.value if call.excinfo else None)
+
+    def verdict(self) -> NotebookRun:
+        passed = self.collected > 0 and self.passed == self.collected
+        error = self.error
+        if not passed and not error:
+            error = "the notebook has no code cells" if not self.collected else "a cell did not run"
+        place = f"cell {self.failed_cell}: " if self.failed_cell and not passed else ""
+        return NotebookRun(
+            passed, self.passed, None if passed else self.failed_cell, "" if passed else place + error
+        )
+
+
+def _one_line(error: BaseException | None) -> str:
+    """The last line of a traceback is the error; nbval keeps the kernel's in `inner_traceback`."""
+    text = str(
+        getattr(error, "inner_traceback", "") or getattr(error, "message", "") or error or "did not run"
+    )
+    lines = [line.strip() for line in _ANSI.sub("", text).splitlines() if line.strip()]
+    line = lines[-1] if lines else type(error).__name__
+    return line[:_MAX_ERROR]
+
+
+class SandboxProvisioner(KernelProvisionerBase):
+    """Gives Jupyter's KernelManager a kernel that is a child of the current sandbox's fork server."""
+
+    process: KernelProcess | None = None
+
+    @property
+    def has_process(self) -> bool:
+        return self.process is not None
+
+    async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
+        manager = self.parent
+        manager.transport, manager.ip = "ipc", str(Path.cwd() / "k")
+        for number, channel in enumerate(CHANNELS, start=1):
+            setattr(manager, f"{channel}_port", number)
+        manager.write_connection_file()
+        self.connection_info = manager.get_connection_info()
+        return await super().pre_launch(cmd=[], **kwargs)
+
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
+        assert _current is not None, "SandboxProvisioner serves run_notebook only"
+        self.process = _current.kernel(Path(self.parent.connection_file))
+        return self.connection_info
+
+    async def poll(self) -> int | None:
+        return None if self.process is None else self.process.poll()
+
+    async def wait(self) -> int | None:
+        if self.process is None:
+            return None
+        status, self.process = self.process.wait(), None
+        return status
+
+    async def send_signal(self, signum: int) -> None:
+        if self.process is not None and signum == signal.SIGINT:
+            self.process.interrupt()
+        elif self.process is not None and signum:
+            self.process.kill()
+
+    async def kill(self, restart: bool = False) -> None:
+        if self.process is not None:
+            self.process.kill()
+
+    async def terminate(self, restart: bool = False) -> None:
+        await self.kill(restart)
+
+    async def cleanup(self, restart: bool = False) -> None:
+        if self.process is not None:
+            self.process.close()
+            self.process = None

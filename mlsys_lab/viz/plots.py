@@ -1,0 +1,118 @@
+"""What every figure of a lab needs: the prediction hollow, the bound dashed, words beside the picture.
+
+The words are made from the artists that are drawn, so that the text equivalent cannot say something else
+than the picture.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlsys_lab._core.style import PALETTE
+
+MOST_BARS = 12
+
+
+def prediction(axes: Any, x: float | None, y: float | None) -> None:
+    """Draw a learner's prediction as a hollow marker at (x, y), in the axes' units; nothing for None."""
+    if x is None or y is None:
+        return
+    axes.plot(x, y, "o", markersize=12, mfc="none", color=PALETTE["yours"], label="your prediction")
+    axes.annotate(
+        "your prediction", (x, y), (10, 0), textcoords="offset points", va="center", color=PALETTE["yours"]
+    )
+
+
+def bound(axes: Any, y: float, text: str) -> None:
+    """Draw a bound as a dashed line at height y, with its name at the right end."""
+    axes.axhline(y, ls="--", color=PALETTE["reference"], label=text)
+    axes.annotate(
+        text, (1, y), (-4, 4), xycoords=("axes fraction", "data"), textcoords="offset points", ha="right"
+    )
+
+
+def show(figure: Any) -> None:
+    """Show a figure with its text equivalent, and close it.
+
+    Args:
+        figure: a matplotlib figure. In a notebook the image carries `text_of(figure)` as its alternative
+        text;
+            without one the text is printed.
+    """
+    import matplotlib.pyplot as plt
+
+    text = text_of(figure)
+    if _in_notebook():
+        from io import BytesIO
+
+        from IPython.display import Image, display
+
+        buffer = BytesIO()
+        figure.savefig(buffer, format="png")
+        display(Image(data=buffer.getvalue(), format="png", alt=text))
+    else:
+        print(text)
+    plt.close(figure)
+
+
+def text_of(figure: Any) -> str:
+    """What a figure says, in words: its titles, axes, bars and lines, from the data that is drawn.
+
+    Example:
+        >>> text_of(figure)  # doctest: +SKIP
+        'Memory. x: requests; y: GB. Line "model": 2 points from (1, 3) to (2, 4).'
+    """
+    return " ".join(" ".join(_sentences(axes)) for axes in figure.axes)
+
+
+def _sentences(axes: Any) -> list[str]:
+    said = []
+    title = axes.get_title("left") or axes.get_title() or axes.get_title("right")
+    if title:
+        said.append(f"{title}.")
+    names = [(k, label) for k, label in (("x", axes.get_xlabel()), ("y", axes.get_ylabel())) if label]
+    if names:
+        said.append("; ".join(f"{k}: {label}" for k, label in names) + ".")
+    said += [_bars(axes, group) for group in axes.containers if hasattr(group, "patches")]
+    said += [_line(line) for line in axes.get_lines() if not line.get_label().startswith("_")]
+    return said
+
+
+def _bars(axes: Any, group: Any) -> str:
+    flat = group.orientation == "horizontal"
+    axis = axes.yaxis if flat else axes.xaxis
+    ticks = dict(zip(axis.get_ticklocs(), (t.get_text() for t in axis.get_ticklabels()), strict=False))
+    said = []
+    for bar in group.patches[:MOST_BARS]:
+        place = bar.get_y() + bar.get_height() / 2 if flat else bar.get_x() + bar.get_width() / 2
+        value = bar.get_width() if flat else bar.get_height()
+        name = next((text for tick, text in ticks.items() if abs(tick - place) < 1e-6), f"{_number(place)}")
+        said.append(f"{name} {_number(value)}")
+    more = f", and {len(group.patches) - MOST_BARS} more" if len(group.patches) > MOST_BARS else ""
+    return f"Bars: {', '.join(said)}{more}."
+
+
+def _line(line: Any) -> str:
+    x, y = (np.asarray(line.get_data(orig=False)[i], dtype=float) for i in (0, 1))
+    name = line.get_label()
+    if x.size == 0:
+        return f'Line "{name}": empty.'
+    if x.size == 1:
+        return f'Point "{name}": ({_number(x[0])}, {_number(y[0])}).'
+    if x.size == 2 and y[0] == y[1] and tuple(x) == (0.0, 1.0):
+        return f'Bound "{name}": {_number(y[0])}.'
+    return f'Line "{name}": {x.size} points from ({_number(x[0])}, {_number(y[0])}) to ({_number(x[-1])}, {_number(y[-1])}).'
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _in_notebook() -> bool:
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return False
+    return getattr(get_ipython(), "kernel", None) is not None
