@@ -1,7 +1,7 @@
 """Runs one of our test functions inside a peer, against the names of the student's notebook.
 
 The peers run tests in the student's own process; this gives them the very tests that we run from outside, so
-that all sides do the same checking. A plain module, since the peers run in an environment without this project.
+that all sides do the same checking. A plain module: the peers' environment does not have this project.
 """
 
 from __future__ import annotations
