@@ -129,8 +129,8 @@ class _Plugin:
         self.broken = ""
         self.interrupted = False
 
-    def pytest_keyboard_interrupt(self) -> None:
-        self.interrupted = True
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        self.interrupted = excinfo.type is KeyboardInterrupt  # pytest's own end of a broken collection is not
 
     def pytest_configure(self, config: pytest.Config) -> None:
         for mark in ("question(name)", "points(n)", "hidden"):

@@ -161,7 +161,7 @@ HAND_INS = [
     HandIn(
         "wrong shape",
         code("shape", f"{MEAN}def double(x): return (x + x).ravel()\n"),
-        HALF,
+        12,
         r"expected shape \(3, 4\)",
     ),
     HandIn("NaN", code("nan", f"{DOUBLE}def mean(x): return float('nan')\n"), HALF, "got nan"),
