@@ -59,7 +59,7 @@ def test_every_unit(student):
     close(student.to_bytes(17, "B"), 17)
 
 
-@pytest.mark.question("q5d")
+@pytest.mark.question("q5e")
 @pytest.mark.points(1)
 @pytest.mark.hidden
 def test_verdicts_near_the_border(student):
