@@ -120,7 +120,7 @@ show(fig)
 # anywhere, and when it is full the line whose last use is longest ago goes (least recently used, **LRU**).
 # A **miss** is an access whose line is not there.
 #
-# **q1a (30 min, 6 points).** Count the misses. About 10 lines.
+# **q1a (20 min, 6 points).** Count the misses. About 10 lines.
 #
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q1a", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -178,7 +178,7 @@ check("hw1.q1a", count_misses)
 # loops may stand in any order. In **tiles** of t, three outer loops pick a tile of each index and three
 # inner loops run inside it. With t = n there is one tile, the plain product.
 #
-# **q1b (40 min, 5 points).** List the addresses that it touches. About 8 lines.
+# **q1b (30 min, 5 points).** List the addresses that it touches. About 8 lines.
 #
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q1b", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -253,18 +253,14 @@ else:
 
 
 # %% [markdown]
-# With j innermost, B and C are walked along their rows and each line is used in full. With i innermost, A
-# and C are walked down their columns: a new line at every step, and in this cache it is gone before its
-# next word is asked for.
+# With j innermost, B and C are walked along their rows and each line is used in full. With i innermost, A and C
+# are walked down their columns: a new line at every step, gone before its next word is asked for.
 #
-# Tiles make the walk local in every direction. Libraries compute a product tile by tile and leave the
-# product of two tiles to a tuned kernel.
-#
+# Tiles make the walk local in every direction. Libraries multiply tile by tile and leave two tiles to a tuned
+# kernel.
 
 # %% [markdown]
-# **q1c (35 min, 7 points).** Multiply tile by tile; each product of two tiles goes through `multiply`.
-# About 8 lines.
-#
+# **q1c (20 min, 7 points).** Each product of two tiles goes through `multiply`. About 8 lines.
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q1c", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def blocked_matmul(a, b, tile, multiply=np.matmul):
@@ -312,16 +308,11 @@ check("hw1.q1c", blocked_matmul)
 
 
 # %% [markdown]
-# Which tile? Take order `ikj` inside a tile, L words in a line, tiles of t that are a multiple of L. B's
-# tile is walked once for each i, so it should stay: between two uses of one of its lines the walk touches
-# the rest of the tile, one row of A's tile and two rows of C's. It stays when **t²/L + 3t/L + 1** lines
-# fit. Then each of the (n/t)³ tile products fetches its three tiles once.
+# Which tile? Take order `ikj` inside a tile, L words in a line, and t a multiple of L. B's tile is walked
+# once for each i, so it should stay: between two uses of one of its lines the walk touches the rest of it, one row of A's and two of C's. It stays when **t²/L + 3t/L + 1** lines fit; then each of the (n/t)³ tile
+# products fetches its three tiles once.
 #
-
-# %% [markdown]
-# **q1d (30 min, 5 points).** Write down the misses for a tile that fits, and choose the tile. About 5
-# lines.
-#
+# **q1d (20 min, 5 points).** Predict the misses, choose the tile. About 5 lines.
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q1d", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def tile_misses(n, tile, line):
@@ -341,7 +332,7 @@ def tile_misses(n, tile, line):
 
 
 def choose_tile(n, line, capacity):
-    """Choose the tile with the fewest misses for a cache.
+    """Choose the tile with the fewest misses (real ones: Goto and van de Geijn, ACM TOMS 34(3), 2008).
 
     Returns:
         The largest multiple of line that divides n and fits (tile**2 / line + 3 * tile / line + 1
@@ -395,22 +386,16 @@ else:
 
 
 # %% [markdown]
-# The last tile that fits is exact to the miss, and a smaller one does better than the formula: with room to
-# spare, part of what comes next is already there. One tile further, B's lines are thrown out just before they
-# are needed again. LRU has cliffs. A real cache has sets, several levels and a prefetcher, so its cliff is
-# rounder (Goto and van de Geijn, *Anatomy of High-Performance Matrix Multiplication*, ACM TOMS 34(3), 2008,
-# choose real tiles).
+# The last tile that fits is exact; a smaller one beats the formula, since part of what comes next is already
+# there. One tile further, B's lines go just before they are needed. A real cache's cliff is rounder.
 
 # %% [markdown]
 # ## Part 2. Which roof are you under?
 #
-# An operation does `flops` floating-point operations and moves `bytes` between memory and processor. Its
-# **intensity** is I = flops / bytes. A machine with peak P (FLOP/s) and bandwidth W (byte/s) reaches at
-# most min(P, I W) (Williams, Waterman and Patterson, *Roofline*, CACM 52(4), 2009). The two limits meet at
-# the **ridge point**.
+# An operation does `flops` operations and moves `bytes`; its **intensity** is I = flops / bytes. With peak P
+# (FLOP/s) and bandwidth W (byte/s) it reaches at most min(P, I W). The limits meet at the **ridge point**.
 #
-# **q2a (20 min, 4 points).** About 2 lines.
-#
+# **q2a (10 min, 4 points).** About 2 lines.
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q2a", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def ridge_point(peak_flops, bandwidth):
@@ -426,7 +411,7 @@ def ridge_point(peak_flops, bandwidth):
 
 
 def attainable(intensity, peak_flops, bandwidth):
-    """The roof: FLOP/s that an operation can reach.
+    """The roof: FLOP/s that an operation can reach (Williams and others, Roofline, CACM 52(4), 2009).
 
     Args:
         intensity: FLOP/byte, a number or an array of any shape.
@@ -463,7 +448,7 @@ check("hw1.q2a", ridge_point, attainable)
 # product-and-add pair. Count the least traffic that can do: every operand read once, every result written
 # once; `a` stays in a register.
 #
-# **q2b (30 min, 4 points).** About 6 lines.
+# **q2b (20 min, 4 points).** About 6 lines.
 #
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q2b", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -561,19 +546,14 @@ else:
 
 
 # %% [markdown]
-# NumPy has no single axpy. `2.0 * x` writes a temporary array, and adding reads it back: two more passes over
-# memory, five instead of three, so about three fifths of its roof are left. Fused into one loop, the same
-# arithmetic would move up. Matvec reads its matrix once; how near it comes is up to the library's loop. Less
-# traffic buys what a faster processor cannot.
+# NumPy has no single axpy: `2.0 * x` writes a temporary that is read back, five passes over memory instead of
+# three, so about three fifths of the roof are left. Fused into one loop it would move up.
 
 # %% [markdown]
-# A matmul is compute-bound only if its traffic is near the least. In tiles of t that divide n, let each
-# tile product read its two tiles from memory and let each tile of C stay near the processor until it is
-# complete and written once: 2n³/t + n² words.
+# In tiles of t that divide n, each tile product reads its two tiles, and each tile of C stays near the
+# processor until it is written once: 2n³/t + n² words.
 #
-# **q2c (35 min, 5 points).** Find the smallest tile that gets the product under the flat roof. About 6
-# lines.
-#
+# **q2c (25 min, 5 points).** Find the smallest tile that gets the product under the flat roof. About 6 lines.
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q2c", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def compute_bound_tile(n, itemsize, peak_flops, bandwidth):
@@ -669,7 +649,7 @@ hash_positions([7, 8], hashes=3, bits=64)
 # A filter of m bits, k hashes and n keys is best with m = -n ln p / (ln 2)² and k = (m / n) ln 2, where p
 # is the share of absent keys that it lets through.
 #
-# **q3a (45 min, 7 points).** Size a filter, build one, ask one. About 6 lines in all.
+# **q3a (30 min, 7 points).** Size a filter, build one, ask one. About 6 lines in all.
 #
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q3a", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -725,7 +705,7 @@ check("hw1.q3a", bloom_size, bloom_build, might_hold)
 # key, the newest says what it is. A tombstone must stay as long as an older value may lie in a run that is
 # not part of the merge.
 #
-# **q3b (35 min, 5 points).** Merge runs into one. About 6 lines.
+# **q3b (20 min, 5 points).** Merge runs into one. About 6 lines.
 #
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q3b", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -838,7 +818,7 @@ def replay(operations, write, read, find, drop, memtable_limit, fanout, filters)
 # from the newest to the oldest, and stops at the first that has the key; it asks `may_contain` before it
 # goes to the disk.
 #
-# **q3c (45 min, 6 points).** About 14 lines in all.
+# **q3c (30 min, 6 points).** About 14 lines in all.
 #
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q3c", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -892,7 +872,7 @@ check("hw1.q3c", put, get, replay)
 # the next level, drop the old files. The next level may then be full too. Tombstones may go only when no
 # deeper level holds a run. A merge that leaves nothing writes nothing.
 #
-# **q3d (50 min, 6 points).** About 11 lines.
+# **q3d (35 min, 6 points).** About 11 lines.
 #
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q3d", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -938,7 +918,7 @@ check("hw1.q3d", compact, replay)
 # Put n different keys. Each run of level 0 has `memtable_limit` entries, each run of level 1 `fanout` times
 # as many, and so on; a run is written as often as one becomes full.
 #
-# **q3e (25 min, 3 points).** Predict the write amplification. About 5 lines.
+# **q3e (15 min, 3 points).** Predict the write amplification. About 5 lines.
 #
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q3e", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -1085,7 +1065,7 @@ show(fig)
 # is fitted on training rows alone and then applied to test rows. A scikit-learn `Pipeline` does that for
 # all its steps at once.
 #
-# **q4a (25 min, 4 points).** The steps, unfitted, in one pipeline: column means for missing values,
+# **q4a (15 min, 4 points).** The steps, unfitted, in one pipeline: column means for missing values,
 # scaling, the k best columns by F-test, logistic regression. About 6 lines.
 #
 
@@ -1128,7 +1108,7 @@ check("hw1.q4a", build_model)
 
 
 # %% [markdown]
-# **q4b (30 min, 5 points).** Score any model fold by fold. `fit_predict` does both jobs: it gets the
+# **q4b (20 min, 5 points).** Score any model fold by fold. `fit_predict` does both jobs: it gets the
 # training rows, their labels and the test rows, and gives back the predicted labels. Hand it the rows as
 # they are. About 6 lines.
 #
@@ -1184,7 +1164,7 @@ predicted_honest = 0.75  # your guess; not graded
 
 
 # %% [markdown]
-# **q4c (20 min, 4 points).** Mend the protocol: same steps, same folds, no leak. About 5 lines, or fewer
+# **q4c (10 min, 4 points).** Mend the protocol: same steps, same folds, no leak. About 5 lines, or fewer
 # with what you have.
 #
 
@@ -1257,7 +1237,7 @@ else:
 # A pipeline cannot mend folds that share a patient. If several rows are images of one patient, or copies
 # made to balance the classes, near copies of a test row are trained on.
 #
-# **q4d (30 min, 4 points).** Give every group one fold, and keep the folds even. About 6 lines.
+# **q4d (20 min, 4 points).** Give every group one fold, and keep the folds even. About 6 lines.
 #
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q4d", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -1362,7 +1342,7 @@ CLAIMS = [  # what it says, formula, its arguments, the number claimed, its unit
 # number for momentum, two for Adam (Micikevicius and others, *Mixed Precision Training*, 2018; Rajbhandari
 # and others, *ZeRO*, 2020, section 3.1). Activations come on top.
 #
-# **q5a (15 min, 3 points).** About 2 lines.
+# **q5a (5 min, 3 points).** About 2 lines.
 #
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q5a", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -1405,7 +1385,7 @@ check("hw1.q5a", training_bytes)
 # for every sequence of the batch. With grouped queries (Ainslie and others, *GQA*, 2023) several query
 # heads share one key-value head; only those are stored.
 #
-# **q5b (15 min, 3 points).** About 2 lines.
+# **q5b (5 min, 3 points).** About 2 lines.
 #
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q5b", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -1449,7 +1429,7 @@ check("hw1.q5b", kv_cache_bytes)
 # p; columns alike. Attention scores are one number for each pair of tokens, in each head of each sequence,
 # where they are stored at all.
 #
-# **q5c (20 min, 4 points).** About 4 lines.
+# **q5c (15 min, 4 points).** About 4 lines.
 #
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q5c", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -1520,7 +1500,7 @@ check("hw1.q5d", to_bytes)
 # A claim is `"right"` if its number is within 2 % of the true one, else `"too low"` or `"too high"`.
 # `FORMULAS` is given; it calls your functions and two that are obvious.
 #
-# **q5e (20 min, 3 points).** Hold claims to their formulas. About 7 lines.
+# **q5e (15 min, 3 points).** Hold claims to their formulas. About 7 lines.
 
 # %%
 FORMULAS = {
