@@ -235,7 +235,10 @@ check("hw1.q1b", matmul_trace)
 #
 
 # %% tags=["predict"]
-predicted_ratio = 3.0  # your guess; not graded
+# Your guess; not graded.
+### BEGIN SOLUTION
+predicted_ratio = 3.0
+### END SOLUTION
 
 # %%
 if solved("hw1.q1a") and solved("hw1.q1b"):
@@ -386,8 +389,8 @@ else:
 
 
 # %% [markdown]
-# The last tile that fits is exact; a smaller one beats the formula, since part of what comes next is already
-# there. One tile further, B's lines go just before they are needed. A real cache's cliff is rounder.
+# The last tile that fits is exact; a smaller one beats the formula, since part of what comes next is there.
+# One tile further, B's lines go just before they are needed. Real cliffs are rounder.
 
 # %% [markdown]
 # ## Part 2. Which roof are you under?
@@ -499,8 +502,10 @@ check("hw1.q2b", work)
 #
 
 # %% tags=["predict"]
-predicted_worst = "matmul"  # your guess: "axpy", "matvec" or "matmul"; not graded
-
+# Your guess: "axpy", "matvec" or "matmul"; not graded.
+### BEGIN SOLUTION
+predicted_worst = "matmul"
+### END SOLUTION
 
 # %%
 def measured_limits():
@@ -547,13 +552,13 @@ else:
 
 # %% [markdown]
 # NumPy has no single axpy: `2.0 * x` writes a temporary that is read back, five passes over memory instead of
-# three, so about three fifths of the roof are left. Fused into one loop it would move up.
+# three: about three fifths of the roof are left. Fused into one loop it would move up.
 
 # %% [markdown]
 # In tiles of t that divide n, each tile product reads its two tiles, and each tile of C stays near the
 # processor until it is written once: 2n³/t + n² words.
 #
-# **q2c (25 min, 5 points).** Find the smallest tile that gets the product under the flat roof. About 6 lines.
+# **q2c (25 min, 5 points).** The smallest tile that gets the product under the flat roof. About 6 lines.
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q2c", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def compute_bound_tile(n, itemsize, peak_flops, bandwidth):
@@ -982,8 +987,10 @@ class CountingDisk:
 #
 
 # %% tags=["predict"]
-predicted_lookups = 4.0  # your guess; not graded
-
+# Your guess; not graded.
+### BEGIN SOLUTION
+predicted_lookups = 4.0
+### END SOLUTION
 
 # %%
 def amplification(fan, filters):
@@ -1160,8 +1167,10 @@ check("hw1.q4b", fold_scores)
 #
 
 # %% tags=["predict"]
-predicted_honest = 0.75  # your guess; not graded
-
+# Your guess; not graded.
+### BEGIN SOLUTION
+predicted_honest = 0.75
+### END SOLUTION
 
 # %% [markdown]
 # **q4c (10 min, 4 points).** Mend the protocol: same steps, same folds, no leak. About 5 lines, or fewer
