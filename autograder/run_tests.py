@@ -110,6 +110,8 @@ def _pytest(paths: Sequence[Path], plugin: _Plugin, *options: str) -> None:
         "-p",
         "no:logging",
     ]
+    # It collects garbage at the end of every session, which costs more than most questions' tests.
+    arguments += ["-p", "no:unraisableexception"]
     arguments += ["-p", "no:faulthandler", "--capture=no", "--strict-markers", *options]
     said = StringIO()
     before = set(sys.modules)
