@@ -259,6 +259,7 @@ def staged(assignment: Assignment) -> Iterator[Path]:
 
     with tempfile.TemporaryDirectory(prefix="mlsys-lab-tree-") as folder:
         write_tree(student_files({assignment.name: assignment}), Path(folder), kind="release")
+        os.chmod(folder, 0o755)  # a kernel of another uid reads it
         yield Path(folder)
 
 

@@ -23,14 +23,13 @@
 # %% [markdown]
 # # HW1: ML and systems basics
 #
-# > **Goal.** Count what a computation moves, not only what it computes: words through a cache, bytes under
-# > a roof, entries through a log, information through a split.
-# > **Time.** About 7.5 hours, in five parts of 70 to 110 minutes.
-# > **Points.** 100 automatic (5 of them for a notebook that runs from a clean start), 10 for a written
-# > answer.
-# > **Parts used.** `autograder.check`, NumPy, scikit-learn.
-# > **Before.** Lab 00.
-#
+# | | |
+# |---|---|
+# | **Goal** | count what a computation moves, not only what it computes: words through a cache, bytes under a roof, entries through a log, information through a split |
+# | **Time** | about 7.5 hours, in five parts |
+# | **Points** | 100 automatic, 5 of them for a notebook that runs from a clean start; 10 for a written answer |
+# | **Parts** | `autograder.check`; NumPy, scikit-learn |
+# | **Before** | lab 00 |
 
 # %% tags=["setup"]
 # Setup, safe to run again: installs the course where it is missing, sets one thread and the plot style.
@@ -49,7 +48,7 @@ except ImportError:
     importlib.invalidate_caches()
     from autograder.machine import describe
 from autograder.check import check, skip, solved
-from mlsys_lab.viz import PALETTE, style
+from mlsys_lab.viz import PALETTE, bound, prediction, show, style
 
 _ = style()
 print(describe())
@@ -65,12 +64,15 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import sklearn
 from sklearn.datasets import load_breast_cancer
 from sklearn.feature_selection import SelectKBest, f_classif
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
+
+print(f"NumPy {np.__version__}, scikit-learn {sklearn.__version__}")
 
 
 # %% [markdown]
@@ -91,26 +93,25 @@ def fastest(function, repeats=5):
     return min(times)
 
 
-long_array = np.ones(1 << 23, dtype=np.float32)
-
-
-def seconds_per_number(stride):
+def seconds_per_number(numbers, stride):
     """Seconds for each number added when every stride-th one is."""
-    taken = long_array[::stride]
+    taken = numbers[::stride]
     return fastest(taken.sum) / taken.size
 
 
-strides = [1, 2, 4, 8, 16, 32, 64, 128]
-per_number = np.array([seconds_per_number(s) for s in strides])
-plt.plot(strides, per_number / per_number[0], "o-", color=PALETTE["memory"])
-plt.axvline(16, color=PALETTE["reference"], linestyle="--")
-plt.text(17, 1.0, "64 bytes", va="bottom")
-plt.xscale("log", base=2)
-plt.xticks(strides, strides)
-plt.xlabel("stride (numbers of 4 bytes)")
-plt.ylabel("time per number (ratio to stride 1)")
-plt.title("Measured: an addition gets dearer as its neighbours go unused")
-plt.show()
+# %%
+strides = np.array([1, 2, 4, 8, 16, 32, 64, 128])
+long_array = np.ones(1 << 23, dtype=np.float32)
+per_number = np.array([seconds_per_number(long_array, s) for s in strides])
+fig, ax = plt.subplots()
+ax.plot(strides, per_number / per_number[0], "o-", color=PALETTE["memory"], label="time per number")
+ax.axvline(16, color=PALETTE["reference"], linestyle="--")
+ax.text(16.6, 1.0, "16 numbers are 64 bytes", va="bottom")
+ax.set_xscale("log", base=2)
+ax.set_xticks(strides, [str(s) for s in strides])
+ax.set(xlabel="stride (numbers of 4 bytes)", ylabel="time per number (ratio to stride 1)")
+ax.set_title("Measured: an addition gets dearer as its neighbours go unused")
+show(fig)
 
 
 # %% [markdown]
@@ -119,7 +120,7 @@ plt.show()
 # anywhere, and when it is full the line whose last use is longest ago goes (least recently used, **LRU**).
 # A **miss** is an access whose line is not there.
 #
-# **q1a (30 min, 6 points).** Count the misses. About 10 lines.
+# **q1a (20 min, 6 points).** Count the misses. About 10 lines.
 #
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q1a", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -177,7 +178,7 @@ check("hw1.q1a", count_misses)
 # loops may stand in any order. In **tiles** of t, three outer loops pick a tile of each index and three
 # inner loops run inside it. With t = n there is one tile, the plain product.
 #
-# **q1b (40 min, 5 points).** List the addresses that it touches. About 8 lines.
+# **q1b (30 min, 5 points).** List the addresses that it touches. About 8 lines.
 #
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q1b", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -234,37 +235,35 @@ check("hw1.q1b", matmul_trace)
 #
 
 # %% tags=["predict"]
-predicted_ratio = 3.0  # your guess; not graded
+# Your guess; not graded.
+### BEGIN SOLUTION
+predicted_ratio = 3.0
+### END SOLUTION
 
 # %%
 if solved("hw1.q1a") and solved("hw1.q1b"):
     orders = ["ikj", "kij", "ijk", "jik", "kji", "jki"]
     missed = np.array([count_misses(matmul_trace(24, o, 24), 8, 24) for o in orders])
-    plt.bar(orders, missed / missed.min(), color=PALETTE["yours"])
-    plt.bar("your guess", predicted_ratio, facecolor="none", edgecolor=PALETTE["yours"], linestyle="--")
-    for place, count in enumerate(missed):
-        plt.text(place, count / missed.min(), f"{count:,}", ha="center", va="bottom")
-    plt.xlabel("loop order, outer to inner")
-    plt.ylabel("misses (ratio to the best order)")
-    plt.title(f"Model: one product, {missed.max() / missed.min():.0f} times the traffic")
-    plt.show()
+    fig, ax = plt.subplots()
+    bars = ax.bar(orders, missed / missed.min(), color=PALETTE["yours"])
+    ax.bar_label(bars, [f"{count:,}" for count in missed], padding=2)
+    prediction(ax, 6, predicted_ratio)
+    ax.set(xlim=(-0.6, 8), xlabel="loop order, outer to inner", ylabel="misses (ratio to the best order)")
+    ax.set_title(f"Model: one product, up to {missed.max() / missed.min():.0f} times the misses")
+    show(fig)
 else:
     print("This figure waits for q1a and q1b.")
 
 
 # %% [markdown]
-# With j innermost, B and C are walked along their rows and each line is used in full. With i innermost, A
-# and C are walked down their columns: a new line at every step, and in this cache it is gone before its
-# next word is asked for.
+# With j innermost, B and C are walked along their rows and each line is used in full. With i innermost, A and C
+# are walked down their columns: a new line at every step, gone before its next word is asked for.
 #
-# Tiles make the walk local in every direction. Libraries compute a product tile by tile and leave the
-# product of two tiles to a tuned kernel.
-#
+# Tiles make the walk local in every direction. Libraries multiply tile by tile and leave two tiles to a tuned
+# kernel.
 
 # %% [markdown]
-# **q1c (35 min, 7 points).** Multiply tile by tile; each product of two tiles goes through `multiply`.
-# About 8 lines.
-#
+# **q1c (20 min, 7 points).** Each product of two tiles goes through `multiply`. About 8 lines.
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q1c", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def blocked_matmul(a, b, tile, multiply=np.matmul):
@@ -312,16 +311,11 @@ check("hw1.q1c", blocked_matmul)
 
 
 # %% [markdown]
-# Which tile? Take order `ikj` inside a tile, L words in a line, tiles of t that are a multiple of L. B's
-# tile is walked once for each i, so it should stay: between two uses of one of its lines the walk touches
-# the rest of the tile, one row of A's tile and two rows of C's. It stays when **t²/L + 3t/L + 1** lines
-# fit. Then each of the (n/t)³ tile products fetches its three tiles once.
+# Which tile? Take order `ikj` inside a tile, L words in a line, and t a multiple of L. B's tile is walked
+# once for each i, so it should stay: between two uses of one of its lines the walk touches the rest of it, one row of A's and two of C's. It stays when **t²/L + 3t/L + 1** lines fit; then each of the (n/t)³ tile
+# products fetches its three tiles once.
 #
-
-# %% [markdown]
-# **q1d (30 min, 5 points).** Write down the misses for a tile that fits, and choose the tile. About 5
-# lines.
-#
+# **q1d (20 min, 5 points).** Predict the misses, choose the tile. About 5 lines.
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q1d", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def tile_misses(n, tile, line):
@@ -341,7 +335,7 @@ def tile_misses(n, tile, line):
 
 
 def choose_tile(n, line, capacity):
-    """Choose the tile with the fewest misses for a cache.
+    """Choose the tile with the fewest misses (real ones: Goto and van de Geijn, ACM TOMS 34(3), 2008).
 
     Returns:
         The largest multiple of line that divides n and fits (tile**2 / line + 3 * tile / line + 1
@@ -373,44 +367,38 @@ check("hw1.q1d", tile_misses, choose_tile)
 
 # %%
 if solved("hw1.q1a") and solved("hw1.q1b") and solved("hw1.q1d"):
-    sizes = [2, 4, 8, 16, 32]
+    sizes, aligned, chosen = [2, 4, 8, 16, 32], [8, 16, 32], choose_tile(32, 8, 64)
     counted = [count_misses(matmul_trace(32, "ikj", t), 8, 64) for t in sizes]
-    plt.plot(sizes, counted, "o", color=PALETTE["yours"], label="counted by your cache")
-    aligned = [8, 16, 32]
-    plt.plot(aligned, [tile_misses(32, t, 8) for t in aligned], "--", color=PALETTE["reference"])
-    plt.text(8.3, 1800, "your formula, if the tile fits", color=PALETTE["reference"])
-    chosen = choose_tile(32, 8, 64)
-    plt.axvline(chosen, color=PALETTE["memory"])
-    plt.text(chosen, max(counted), " your tile", color=PALETTE["memory"], va="top")
-    plt.xscale("log", base=2)
-    plt.yscale("log")
-    plt.xticks(sizes, sizes)
-    plt.xlabel("tile (words)")
-    plt.ylabel("misses")
-    plt.title("Model: misses fall with the tile until it no longer fits")
-    plt.legend()
-    plt.show()
+    foretold = [tile_misses(32, t, 8) for t in aligned]
+    fig, ax = plt.subplots()
+    ax.plot(sizes, counted, "o", color=PALETTE["yours"], label="counted by your cache")
+    ax.plot(aligned, foretold, "--", color=PALETTE["reference"], label="your formula, if the tile fits")
+    ax.axvline(chosen, color=PALETTE["memory"])
+    ax.text(chosen * 1.03, max(counted), "your tile", color=PALETTE["memory"], va="top")
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log")
+    ax.set_xticks(sizes, [str(size) for size in sizes])
+    ax.set_yticks([400, 800, 1600, 3200], ["400", "800", "1,600", "3,200"], minor=False)
+    ax.minorticks_off()
+    ax.set(xlabel="tile (words), cache of 64 lines of 8 words", ylabel="misses, n = 32")
+    ax.set_title("Model: misses fall as the tile grows, until it no longer fits")
+    ax.legend(loc="lower left")
+    show(fig)
 else:
     print("This figure waits for q1a, q1b and q1d.")
 
 
 # %% [markdown]
-# The last tile that fits is exact to the miss; one tile further, B's lines are thrown out just before they
-# are needed again, and the count jumps. LRU has cliffs. A real cache has sets, several levels and a
-# prefetcher, so its cliff is rounder (Goto and van de Geijn, *Anatomy of High-Performance Matrix
-# Multiplication*, ACM TOMS 34(3), 2008, choose real tiles this way).
-#
+# The last tile that fits is exact; a smaller one beats the formula, since part of what comes next is there.
+# One tile further, B's lines go just before they are needed. Real cliffs are rounder.
 
 # %% [markdown]
 # ## Part 2. Which roof are you under?
 #
-# An operation does `flops` floating-point operations and moves `bytes` between memory and processor. Its
-# **intensity** is I = flops / bytes. A machine with peak P (FLOP/s) and bandwidth W (byte/s) reaches at
-# most min(P, I W) (Williams, Waterman and Patterson, *Roofline*, CACM 52(4), 2009). The two limits meet at
-# the **ridge point**.
+# An operation does `flops` operations and moves `bytes`; its **intensity** is I = flops / bytes. With peak P
+# (FLOP/s) and bandwidth W (byte/s) it reaches at most min(P, I W). The limits meet at the **ridge point**.
 #
-# **q2a (20 min, 4 points).** About 2 lines.
-#
+# **q2a (10 min, 4 points).** About 2 lines.
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q2a", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def ridge_point(peak_flops, bandwidth):
@@ -426,7 +414,7 @@ def ridge_point(peak_flops, bandwidth):
 
 
 def attainable(intensity, peak_flops, bandwidth):
-    """The roof: FLOP/s that an operation can reach.
+    """The roof: FLOP/s that an operation can reach (Williams and others, Roofline, CACM 52(4), 2009).
 
     Args:
         intensity: FLOP/byte, a number or an array of any shape.
@@ -463,7 +451,7 @@ check("hw1.q2a", ridge_point, attainable)
 # product-and-add pair. Count the least traffic that can do: every operand read once, every result written
 # once; `a` stays in a register.
 #
-# **q2b (30 min, 4 points).** About 6 lines.
+# **q2b (20 min, 4 points).** About 6 lines.
 #
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q2b", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -514,69 +502,63 @@ check("hw1.q2b", work)
 #
 
 # %% tags=["predict"]
-predicted_worst = "matmul"  # your guess: "axpy", "matvec" or "matmul"; not graded
-
+# Your guess: "axpy", "matvec" or "matmul"; not graded.
+### BEGIN SOLUTION
+predicted_worst = "matmul"
+### END SOLUTION
 
 # %%
 def measured_limits():
     """Peak (FLOP/s) and bandwidth (byte/s) of one core, measured."""
     long, copy, square = np.ones(1 << 21), np.ones(1 << 21), np.ones((768, 768))
-    bandwidth = 2 * long.nbytes / fastest(lambda: np.copyto(copy, long))
-    return 2 * 768**3 / fastest(lambda: square @ square, 3), bandwidth
+    seconds = fastest(lambda: np.copyto(copy, long))
+    return 2 * 768**3 / fastest(lambda: square @ square, 3), 2 * long.nbytes / seconds
 
 
 def measured_rates():
-    """FLOP/s of axpy, matvec and matmul as NumPy runs them, at their sizes n."""
+    """FLOPs, bytes and seconds of axpy, matvec and matmul as NumPy runs them on float64."""
     x, y, matrix, small = np.ones(1 << 21), np.ones(1 << 21), np.ones((2048, 2048)), np.ones((512, 512))
     runs = {
         "axpy": (1 << 21, lambda: np.add(2.0 * x, y, out=y)),
         "matvec": (2048, lambda: matrix @ x[:2048]),
         "matmul": (512, lambda: small @ small),
     }
-    return {name: (n, *work(name, n, 8), fastest(run)) for name, (n, run) in runs.items()}
+    return {name: (*work(name, n, 8), fastest(run)) for name, (n, run) in runs.items()}
 
 
 # %%
 if solved("hw1.q2a") and solved("hw1.q2b"):
     core_peak, core_bandwidth = measured_limits()
-    intensities = np.logspace(-2, 3, 200)
-    plt.loglog(
-        intensities, attainable(intensities, core_peak, core_bandwidth) / 1e9, color=PALETTE["reference"]
-    )
-    plt.axvline(ridge_point(core_peak, core_bandwidth), color=PALETTE["idle"], linestyle="--")
-    shares = {}
-    for name, (_, flops, moved, seconds) in measured_rates().items():
-        roof = float(attainable(flops / moved, core_peak, core_bandwidth))
-        shares[name] = flops / seconds / roof
-        plt.plot(flops / moved, roof / 1e9, "o", markerfacecolor="none", color=PALETTE["yours"])
-        plt.plot(flops / moved, flops / seconds / 1e9, "o", color=PALETTE["compute"])
-        plt.text(
-            flops / moved, 0.55 * flops / seconds / 1e9, f"{name}: {shares[name]:.0%}", ha="center", va="top"
-        )
-    plt.text(ridge_point(core_peak, core_bandwidth), 0.3, " ridge", color=PALETTE["idle"])
-    plt.xlabel("intensity (FLOP/byte)")
-    plt.ylabel("GFLOP/s")
-    plt.title(f"Measured (filled) and your roof (hollow): {min(shares, key=shares.get)} is furthest below")
-    plt.show()
+    across, shares = np.logspace(-2, 3, 200), {}
+    fig, ax = plt.subplots()
+    roof_line = attainable(across, core_peak, core_bandwidth) / 1e9
+    ax.loglog(across, roof_line, color=PALETTE["reference"], label="your roof")
+    ax.axvline(ridge_point(core_peak, core_bandwidth), color=PALETTE["idle"], linestyle="--")
+    for name, (flops, moved, seconds) in measured_rates().items():
+        foreseen = float(attainable(flops / moved, core_peak, core_bandwidth))
+        shares[name] = flops / seconds / foreseen
+        ax.plot(flops / moved, foreseen / 1e9, "o", mfc="none", ms=11, color=PALETTE["yours"])
+        ax.plot(flops / moved, flops / seconds / 1e9, "o", color=PALETTE["compute"], label=name)
+        place = (flops / moved, flops / seconds / 1e9)
+        ax.annotate(f"{name}, {shares[name]:.0%}", place, (6, -12), textcoords="offset points", size=9)
+    ax.text(ridge_point(core_peak, core_bandwidth), roof_line.min(), " ridge", color=PALETTE["idle"])
+    ax.set(xlabel="intensity (FLOP/byte)", ylabel="GFLOP/s")
+    ax.set_title(f"Measured (filled) under your roof (hollow): {min(shares, key=shares.get)} falls short most")
+    show(fig)
     print(f"you guessed {predicted_worst}")
 else:
     print("This figure waits for q2a and q2b.")
 
 
 # %% [markdown]
-# NumPy has no single axpy. `2.0 * x` writes a temporary array, and adding reads it back: two more passes
-# over memory, five instead of three. Fused into one loop, the same arithmetic would move up to its hollow
-# point. Reordering memory traffic buys what a faster processor cannot.
-#
+# NumPy has no single axpy: `2.0 * x` writes a temporary that is read back, five passes over memory instead of
+# three: about three fifths of the roof are left. Fused into one loop it would move up.
 
 # %% [markdown]
-# A matmul is compute-bound only if its traffic is near the least. In tiles of t that divide n, let each
-# tile product read its two tiles from memory and let each tile of C stay near the processor until it is
-# complete and written once: 2n³/t + n² words.
+# In tiles of t that divide n, each tile product reads its two tiles, and each tile of C stays near the
+# processor until it is written once: 2n³/t + n² words.
 #
-# **q2c (35 min, 5 points).** Find the smallest tile that gets the product under the flat roof. About 6
-# lines.
-#
+# **q2c (25 min, 5 points).** The smallest tile that gets the product under the flat roof. About 6 lines.
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q2c", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def compute_bound_tile(n, itemsize, peak_flops, bandwidth):
@@ -619,19 +601,20 @@ def compute_bound_tile(n, itemsize, peak_flops, bandwidth):
 check("hw1.q2c", compute_bound_tile)
 
 # %%
-if solved("hw1.q2a") and solved("hw1.q2c"):
-    ratios = np.arange(1, 129)
-    tiles = [compute_bound_tile(1024, 4, float(r), 1.0) for r in ratios]
-    plt.step(ratios, [t or np.nan for t in tiles], where="mid", color=PALETTE["yours"])
-    plt.axvline(ridge_point(core_peak, core_bandwidth), color=PALETTE["idle"], linestyle="--")
-    plt.text(ridge_point(core_peak, core_bandwidth), 90, " this core", color=PALETTE["idle"])
-    plt.yscale("log", base=2)
-    plt.xlabel("ridge point of a machine (FLOP/byte)")
-    plt.ylabel("smallest tile (numbers)")
-    plt.title("Model: twice the ridge needs a tile of twice the side, four times the cache")
-    plt.show()
+if solved("hw1.q2c"):
+    ridges = np.arange(1, 129)
+    tiles = [compute_bound_tile(1024, 4, float(ridge), 1.0) for ridge in ridges]
+    fig, ax = plt.subplots()
+    ax.step(ridges, tiles, where="mid", color=PALETTE["yours"], label="your smallest tile")
+    ax.plot(ridges, 4 * ridges, ":", color=PALETTE["reference"], label="4 bytes times the ridge")
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log", base=2)
+    ax.set(xlabel="ridge point of a machine (FLOP/byte)", ylabel="tile (numbers), n = 1,024")
+    ax.set_title("Model: twice the ridge takes twice the tile's side, four times the cache")
+    ax.legend()
+    show(fig)
 else:
-    print("This figure waits for q2a and q2c.")
+    print("This figure waits for q2c.")
 
 
 # %% [markdown]
@@ -671,7 +654,7 @@ hash_positions([7, 8], hashes=3, bits=64)
 # A filter of m bits, k hashes and n keys is best with m = -n ln p / (ln 2)² and k = (m / n) ln 2, where p
 # is the share of absent keys that it lets through.
 #
-# **q3a (45 min, 7 points).** Size a filter, build one, ask one. About 6 lines in all.
+# **q3a (30 min, 7 points).** Size a filter, build one, ask one. About 6 lines in all.
 #
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q3a", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -727,7 +710,7 @@ check("hw1.q3a", bloom_size, bloom_build, might_hold)
 # key, the newest says what it is. A tombstone must stay as long as an older value may lie in a run that is
 # not part of the merge.
 #
-# **q3b (35 min, 5 points).** Merge runs into one. About 6 lines.
+# **q3b (20 min, 5 points).** Merge runs into one. About 6 lines.
 #
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q3b", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -770,7 +753,7 @@ check("hw1.q3b", merge_runs)
 
 
 # %% [markdown]
-# The next cell is given. A `Tree` keeps its memtable and, for each run, a file number and a filter in
+# The next three cells are given. A `Tree` keeps its memtable and, for each run, a file number and a filter in
 # memory. Everything else lies on a disk that can `write` a run (and gives back its file number), `read` a
 # file, `find` one key in a file as (found, value), and `drop` a file. `levels[0]` holds the youngest runs;
 # in each level the newest stands first.
@@ -798,6 +781,7 @@ class Tree:
     levels: list = field(default_factory=lambda: [[]])
 
 
+# %%
 def store(tree, entries, level):
     """Write sorted entries to the disk as the newest run of a level."""
     run = Run(tree.disk.write(entries))
@@ -815,6 +799,7 @@ def may_contain(tree, run, key):
     return not tree.filters or bool(might_hold(run.bloom, [key], run.hashes)[0])
 
 
+# %%
 def replay(operations, write, read, find, drop, memtable_limit, fanout, filters):
     """Run operations on a new tree; given. An operation is ("put", key, value), ("delete", key, None)
     or ("get", key, None); the four functions are the disk. Returns what the gets gave, in order."""
@@ -838,7 +823,7 @@ def replay(operations, write, read, find, drop, memtable_limit, fanout, filters)
 # from the newest to the oldest, and stops at the first that has the key; it asks `may_contain` before it
 # goes to the disk.
 #
-# **q3c (45 min, 6 points).** About 14 lines in all.
+# **q3c (30 min, 6 points).** About 14 lines in all.
 #
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q3c", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -892,7 +877,7 @@ check("hw1.q3c", put, get, replay)
 # the next level, drop the old files. The next level may then be full too. Tombstones may go only when no
 # deeper level holds a run. A merge that leaves nothing writes nothing.
 #
-# **q3d (50 min, 6 points).** About 11 lines.
+# **q3d (35 min, 6 points).** About 11 lines.
 #
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q3d", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -938,7 +923,7 @@ check("hw1.q3d", compact, replay)
 # Put n different keys. Each run of level 0 has `memtable_limit` entries, each run of level 1 `fanout` times
 # as many, and so on; a run is written as often as one becomes full.
 #
-# **q3e (25 min, 3 points).** Predict the write amplification. About 5 lines.
+# **q3e (15 min, 3 points).** Predict the write amplification. About 5 lines.
 #
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q3e", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -1002,8 +987,10 @@ class CountingDisk:
 #
 
 # %% tags=["predict"]
-predicted_lookups = 4.0  # your guess; not graded
-
+# Your guess; not graded.
+### BEGIN SOLUTION
+predicted_lookups = 4.0
+### END SOLUTION
 
 # %%
 def amplification(fan, filters):
@@ -1018,18 +1005,18 @@ def amplification(fan, filters):
 # %%
 if all(solved(f"hw1.q3{part}") for part in "abcde"):
     fans = [2, 4, 8, 16]
+    fig, ax = plt.subplots()
     for filters, color, name in ((False, "memory", "no filters"), (True, "yours", "your filters")):
-        counts = [amplification(fan, filters) for fan in fans]
-        plt.plot(*zip(*counts, strict=True), "o-", color=PALETTE[color])
-        plt.text(counts[1][0], counts[1][1] + 0.7, name, color=PALETTE[color])
-        for fan, (writes, lookups) in zip(fans, counts, strict=True):
-            plt.text(writes + 0.05, lookups + 0.2, f"{fan}", size=8)
-    plt.plot(write_amplification(1008, 16, 16), predicted_lookups, "o", mfc="none", color=PALETTE["yours"])
-    print("predicted writes:", [round(write_amplification(1008, 16, fan), 2) for fan in fans])
-    plt.xlabel("write amplification (entries written per put); numbers are fanouts")
-    plt.ylabel("lookups per absent key")
-    plt.title("Counted: few writes cost many lookups; filters pay that bill")
-    plt.show()
+        writes, lookups = zip(*[amplification(fan, filters) for fan in fans], strict=True)
+        ax.plot(writes, lookups, "o-", color=PALETTE[color], label=name)
+        for fan, *place in zip(fans, writes, lookups, strict=True) if not filters else ():
+            ax.annotate(f"fanout {fan}", place, (6, 4), textcoords="offset points", size=9)
+    prediction(ax, write_amplification(1008, 16, 16), predicted_lookups)
+    ax.set(xlabel="write amplification (entries written per put)", ylabel="lookups per absent key")
+    ax.set_title("Counted: few writes cost many lookups, and filters save those")
+    ax.legend()
+    show(fig)
+    print("your formula says", [round(write_amplification(1008, 16, fan), 2) for fan in fans])
 else:
     print("This figure waits for q3a to q3e.")
 
@@ -1071,15 +1058,13 @@ tumours, kinds = noisy_tumours(0)
 coin = np.random.default_rng(1)
 tumour_fold = coin.permutation(np.arange(150) % 5)
 proud = [colleague_score(tumours, labels, 20, tumour_fold) for labels in (kinds, coin.permutation(kinds))]
-plt.bar(["true labels", "shuffled labels"], proud, color=[PALETTE["compute"], PALETTE["idle"]], width=0.5)
-plt.axhline(0.5, color=PALETTE["reference"], linestyle="--")
-plt.text(0.5, 0.51, "chance", ha="center")
-for place, score in enumerate(proud):
-    plt.text(place, score, f"{score:.2f}", ha="center", va="bottom")
-plt.ylim(0, 1)
-plt.ylabel("accuracy (share of rows)")
-plt.title("Measured: the colleague's protocol also learns labels that mean nothing")
-plt.show()
+fig, ax = plt.subplots()
+bars = ax.bar(["true labels", "shuffled labels"], proud, width=0.5, color=[PALETTE["compute"], PALETTE["idle"]])
+ax.bar_label(bars, fmt="%.2f", label_type="center", color="white")
+bound(ax, 0.5, "chance")
+ax.set(ylim=(0, 1), ylabel="accuracy (share of rows)")
+ax.set_title("Measured: the colleague's protocol also learns labels that mean nothing")
+show(fig)
 
 
 # %% [markdown]
@@ -1087,7 +1072,7 @@ plt.show()
 # is fitted on training rows alone and then applied to test rows. A scikit-learn `Pipeline` does that for
 # all its steps at once.
 #
-# **q4a (25 min, 4 points).** The steps, unfitted, in one pipeline: column means for missing values,
+# **q4a (15 min, 4 points).** The steps, unfitted, in one pipeline: column means for missing values,
 # scaling, the k best columns by F-test, logistic regression. About 6 lines.
 #
 
@@ -1130,7 +1115,7 @@ check("hw1.q4a", build_model)
 
 
 # %% [markdown]
-# **q4b (30 min, 5 points).** Score any model fold by fold. `fit_predict` does both jobs: it gets the
+# **q4b (20 min, 5 points).** Score any model fold by fold. `fit_predict` does both jobs: it gets the
 # training rows, their labels and the test rows, and gives back the predicted labels. Hand it the rows as
 # they are. About 6 lines.
 #
@@ -1182,11 +1167,13 @@ check("hw1.q4b", fold_scores)
 #
 
 # %% tags=["predict"]
-predicted_honest = 0.75  # your guess; not graded
-
+# Your guess; not graded.
+### BEGIN SOLUTION
+predicted_honest = 0.75
+### END SOLUTION
 
 # %% [markdown]
-# **q4c (20 min, 4 points).** Mend the protocol: same steps, same folds, no leak. About 5 lines, or fewer
+# **q4c (10 min, 4 points).** Mend the protocol: same steps, same folds, no leak. About 5 lines, or fewer
 # with what you have.
 #
 
@@ -1195,10 +1182,10 @@ def mended_score(x, y, k, fold):
     """Mean accuracy over the folds; no step sees a test row or its label before it is scored."""
 
     ### BEGIN SOLUTION
-    def fit_predict(x_train, y_train, x_test):
-        return build_model(k).fit(x_train, y_train).predict(x_test)
+    def honest(rows, labels, new_rows):
+        return build_model(k).fit(rows, labels).predict(new_rows)
 
-    return float(np.mean(fold_scores(x, y, fold, fit_predict)))
+    return float(np.mean(fold_scores(x, y, fold, honest)))
     ### END SOLUTION
 
 
@@ -1235,18 +1222,19 @@ def scores_over_draws(score, shuffled, draws=5):
 
 # %%
 if solved("hw1.q4c"):
-    for column, (protocol, color) in enumerate([(colleague_score, "compute"), (mended_score, "yours")]):
+    fig, ax = plt.subplots()
+    for place, (protocol, color) in enumerate([(colleague_score, "compute"), (mended_score, "yours")]):
         for shift, shuffled in ((0.0, False), (2.5, True)):
             dots = scores_over_draws(protocol, shuffled)
-            plt.plot([column + shift] * len(dots), dots, "o", color=PALETTE[color], alpha=0.7)
-    plt.plot(1, predicted_honest, "o", mfc="none", color=PALETTE["yours"], markersize=12)
-    plt.axhline(0.5, color=PALETTE["reference"], linestyle="--")
+            name = f"{protocol.__name__}, {'shuffled' if shuffled else 'true'} labels"
+            ax.plot([place + shift] * len(dots), dots, "o", color=PALETTE[color], alpha=0.7, label=name)
+    prediction(ax, 1, predicted_honest)
+    bound(ax, 0.5, "chance")
     names = ["colleague\ntrue labels", "yours\ntrue labels", "colleague\nshuffled", "yours\nshuffled"]
-    plt.xticks([0, 1, 2.5, 3.5], names)
-    plt.ylim(0.3, 1)
-    plt.ylabel("accuracy (share of rows)")
-    plt.title("Measured: without the leak little is left, and chance is chance")
-    plt.show()
+    ax.set_xticks([0, 1, 2.5, 3.5], names)
+    ax.set(ylim=(0.3, 1), ylabel="accuracy (share of rows)")
+    ax.set_title("Measured, five draws: without the leak little is left")
+    show(fig)
 else:
     print("This figure waits for q4c.")
 
@@ -1258,7 +1246,7 @@ else:
 # A pipeline cannot mend folds that share a patient. If several rows are images of one patient, or copies
 # made to balance the classes, near copies of a test row are trained on.
 #
-# **q4d (30 min, 4 points).** Give every group one fold, and keep the folds even. About 6 lines.
+# **q4d (20 min, 4 points).** Give every group one fold, and keep the folds even. About 6 lines.
 #
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q4d", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -1301,23 +1289,35 @@ def group_folds(groups, n_folds):
 # %% nbgrader={"grade": true, "grade_id": "hw1-q4d-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
 check("hw1.q4d", group_folds)
 
+
+# %%
+def score_of_images(deal, draws=6):
+    """Mean accuracy on 40 patients with 4 images each and labels by coin; deal gives the folds."""
+    patient, scores = np.repeat(np.arange(40), 4), []
+    for seed in range(draws):
+        dice = np.random.default_rng(seed)
+        images = dice.normal(size=(40, 200))[patient] + 0.3 * dice.normal(size=(160, 200))
+        diagnosis = dice.permutation(np.arange(40) % 2)[patient]
+        scores.append(mended_score(images, diagnosis, 20, deal(patient, 5)))
+    return np.mean(scores)
+
+
+def dealt_freely(groups, n_folds):
+    """Rows dealt into folds as if each were a patient of its own."""
+    return np.random.default_rng(0).permutation(np.arange(len(groups)) % n_folds)
+
+
 # %%
 if solved("hw1.q4c") and solved("hw1.q4d"):
-    dice = np.random.default_rng(5)
-    patient = np.repeat(np.arange(40), 4)
-    images = dice.normal(size=(40, 200))[patient] + 0.3 * dice.normal(size=(160, 200))
-    diagnosis = dice.permutation(np.arange(40) % 2)[patient]
-    split = {
-        "rows dealt freely": dice.permutation(np.arange(160) % 5),
-        "your groups": group_folds(patient, 5),
-    }
-    shares = [mended_score(images, diagnosis, 20, parts) for parts in split.values()]
-    plt.bar(list(split), shares, color=[PALETTE["idle"], PALETTE["yours"]], width=0.5)
-    plt.axhline(0.5, color=PALETTE["reference"], linestyle="--")
-    plt.ylim(0, 1)
-    plt.ylabel("accuracy (share of rows)")
-    plt.title("Measured, labels by coin: a pipeline alone does not stop this leak")
-    plt.show()
+    found = [score_of_images(dealt_freely), score_of_images(group_folds)]
+    fig, ax = plt.subplots()
+    colors = [PALETTE["idle"], PALETTE["yours"]]
+    bars = ax.bar(["rows dealt freely", "your groups"], found, width=0.5, color=colors)
+    ax.bar_label(bars, fmt="%.2f", label_type="center", color="white")
+    bound(ax, 0.5, "chance")
+    ax.set(ylim=(0, 1.05), ylabel="accuracy (share of rows)")
+    ax.set_title("Measured, labels by coin: a pipeline alone does not stop this leak")
+    show(fig)
 else:
     print("This figure waits for q4c and q4d.")
 
@@ -1330,18 +1330,18 @@ else:
 
 # %%
 CLAIMS = [  # what it says, formula, its arguments, the number claimed, its unit
-    ("training 3 billion parameters with Adam, 16-bit weights", "training",
+    ("training 3 billion parameters\nwith Adam: 6 GB", "training",
      {"parameters": 3_000_000_000, "optimizer": "adam"}, 6, "GB"),
-    ("KV cache, 32 layers, 8 KV heads of 128, 16 x 8,192 tokens", "kv cache",
+    ("KV cache of 16 x 8,192 tokens:\n64 GiB", "kv cache",
      {"layers": 32, "kv_heads": 8, "head_dim": 128, "context": 8192, "batch": 16, "itemsize": 2}, 64, "GiB"),
-    ("output of a 3x3 convolution, stride 2, 32 images", "conv output",
+    ("output of a convolution, stride 2,\n32 images: 25.7 MB", "conv output",
      {"batch": 32, "channels": 64, "height": 112, "width": 112, "kernel": 3, "stride": 2, "padding": 1,
       "itemsize": 4}, 25.7, "MB"),
-    ("attention scores, 8 x 16 heads x 2,048 tokens, 16 bits", "attention scores",
+    ("attention scores, 8 x 16 heads,\n2,048 tokens: 1 GB", "attention scores",
      {"batch": 8, "heads": 16, "context": 2048, "itemsize": 2}, 1, "GB"),
-    ("50 million rows of 40 numbers, as NumPy makes them", "table",
+    ("50 million rows of 40 numbers\nas NumPy makes them: 8 GB", "table",
      {"rows": 50_000_000, "columns": 40, "itemsize": np.dtype(float).itemsize}, 8, "GB"),
-    ("a disk of 2,000,000,000,000 bytes", "plain", {"count": 2_000_000_000_000}, 2, "TiB"),
+    ("a disk of 2,000,000,000,000\nbytes: 2 TiB", "plain", {"count": 2_000_000_000_000}, 2, "TiB"),
 ]  # fmt: skip
 
 
@@ -1351,7 +1351,7 @@ CLAIMS = [  # what it says, formula, its arguments, the number claimed, its unit
 # number for momentum, two for Adam (Micikevicius and others, *Mixed Precision Training*, 2018; Rajbhandari
 # and others, *ZeRO*, 2020, section 3.1). Activations come on top.
 #
-# **q5a (15 min, 3 points).** About 2 lines.
+# **q5a (5 min, 3 points).** About 2 lines.
 #
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q5a", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -1394,7 +1394,7 @@ check("hw1.q5a", training_bytes)
 # for every sequence of the batch. With grouped queries (Ainslie and others, *GQA*, 2023) several query
 # heads share one key-value head; only those are stored.
 #
-# **q5b (15 min, 3 points).** About 2 lines.
+# **q5b (5 min, 3 points).** About 2 lines.
 #
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q5b", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -1438,7 +1438,7 @@ check("hw1.q5b", kv_cache_bytes)
 # p; columns alike. Attention scores are one number for each pair of tokens, in each head of each sequence,
 # where they are stored at all.
 #
-# **q5c (20 min, 4 points).** About 4 lines.
+# **q5c (15 min, 4 points).** About 4 lines.
 #
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q5c", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -1478,11 +1478,9 @@ check("hw1.q5c", conv_output_bytes, attention_scores_bytes)
 
 
 # %% [markdown]
-# kB, MB, GB and TB are powers of 1,000; KiB, MiB, GiB and TiB are powers of 1,024 (IEC 80000-13). A claim
-# is `"right"` if its number is within 2 % of the true one, else `"too low"` or `"too high"`.
+# kB, MB, GB and TB are powers of 1,000; KiB, MiB, GiB and TiB are powers of 1,024 (IEC 80000-13).
 #
-# **q5d (30 min, 5 points).** Units, then verdicts. About 12 lines in all. The dictionary is given.
-#
+# **q5d (10 min, 2 points).** Amounts in bytes. About 3 lines.
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q5d", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def to_bytes(amount, unit):
@@ -1495,6 +1493,25 @@ def to_bytes(amount, unit):
     ### END SOLUTION
 
 
+# %% [markdown] tags=["hint-1"]
+# <details><summary>Hint 1: the idea</summary>A prefix is a power of a base. Which base does the small i ask for?</details>
+
+# %% [markdown] tags=["hint-2"]
+# <details><summary>Hint 2: the shape</summary>A table of nine units, or the prefix's place in k, M, G, T as the power.</details>
+
+# %% [markdown] tags=["hint-3"]
+# <details><summary>Hint 3: nearly code</summary>`base ** power` with base 1000 or 1024 and power 1 to 4; B alone is 1.</details>
+
+# %% nbgrader={"grade": true, "grade_id": "hw1-q5d-check", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+check("hw1.q5d", to_bytes)
+
+# %% [markdown]
+# A claim is `"right"` if its number is within 2 % of the true one, else `"too low"` or `"too high"`.
+# `FORMULAS` is given; it calls your functions and two that are obvious.
+#
+# **q5e (15 min, 3 points).** Hold claims to their formulas. About 7 lines.
+
+# %%
 FORMULAS = {
     "training": training_bytes,
     "kv cache": kv_cache_bytes,
@@ -1505,6 +1522,7 @@ FORMULAS = {
 }
 
 
+# %% nbgrader={"grade": false, "grade_id": "hw1-q5e", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def audit(claims):
     """Hold claims to their formulas.
 
@@ -1529,44 +1547,35 @@ def audit(claims):
 
 
 # %% [markdown] tags=["hint-1"]
-# <details><summary>Hint 1: the idea</summary>Both sides in bytes first; compare after that. The 2 % are of
-# the true number.</details>
-#
+# <details><summary>Hint 1: the idea</summary>Both sides in bytes first; compare after that. The 2 % are of the true number.</details>
 
 # %% [markdown] tags=["hint-2"]
-# <details><summary>Hint 2: the shape</summary>`to_bytes`: a table of units or a power of 1,000 or 1,024.
-# `audit`: a loop, a formula called with `**arguments`, three cases.</details>
-#
+# <details><summary>Hint 2: the shape</summary>A loop, a formula called with `**arguments`, three cases.</details>
 
 # %% [markdown] tags=["hint-3"]
-# <details><summary>Hint 3: nearly code</summary>`true = FORMULAS[name](**arguments)`; right if `abs(claimed
-# - true) <= 0.02 * true`.</details>
-#
+# <details><summary>Hint 3: nearly code</summary>`true = FORMULAS[name](**arguments)`; right if `abs(claimed - true) <= 0.02 * true`.</details>
 
-# %% nbgrader={"grade": true, "grade_id": "hw1-q5d-check", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
-check("hw1.q5d", to_bytes, audit)
+# %% nbgrader={"grade": true, "grade_id": "hw1-q5e-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check("hw1.q5e", audit)
 
 # %%
-if all(solved(f"hw1.q5{part}") for part in "abcd"):
+if all(solved(f"hw1.q5{part}") for part in "abcde"):
     verdicts = audit([claim[1:] for claim in CLAIMS])
-    for row, ((said, *_, amount, unit), (true_bytes, verdict)) in enumerate(
-        zip(CLAIMS, verdicts, strict=True)
-    ):
-        off = to_bytes(amount, unit) / true_bytes
-        plt.plot([1, off], [row, row], color=PALETTE["memory"])
-        plt.plot(off, row, "o", color=PALETTE["memory"])
-        plt.text(0.115, row - 0.32, said, size=8)
-        plt.text(5.2, row, verdict, va="center", size=9)
-    plt.axvline(1, color=PALETTE["reference"], linestyle="--")
-    plt.xscale("log")
-    plt.xlim(0.11, 9)
-    plt.yticks([])
-    plt.gca().invert_yaxis()
-    plt.xlabel("claimed bytes / true bytes (1 is right)")
-    plt.title("Computed: one claim of six holds")
-    plt.show()
+    ratios = [to_bytes(claim[3], claim[4]) / true for claim, (true, _) in zip(CLAIMS, verdicts, strict=True)]
+    fig, ax = plt.subplots()
+    ax.barh([claim[0] for claim in CLAIMS], np.array(ratios) - 1, left=1, color=PALETTE["memory"], height=0.5)
+    for place, (*_, unit) in enumerate(CLAIMS):
+        true_bytes, verdict = verdicts[place]
+        said = f"{verdict}: {true_bytes / to_bytes(1, unit):.4g} {unit}"
+        ax.text(max(ratios[place], 1) * 1.06, place, said, va="center", size=8)
+    ax.axvline(1, color=PALETTE["reference"], linestyle="--")
+    ax.set_xscale("log")
+    ax.set(xlim=(0.1, 30), xlabel="claimed bytes / true bytes (1 is right)")
+    ax.invert_yaxis()
+    ax.set_title("Computed: one claim of six holds")
+    show(fig)
 else:
-    print("This figure waits for q5a to q5d.")
+    print("This figure waits for q5a to q5e.")
 
 # %% [markdown]
 # ## Written answer

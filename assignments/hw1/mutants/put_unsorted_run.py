@@ -1,5 +1,5 @@
 """Runs are written in the order of arrival."""
-# kills: q3c q3d
+# kills: q3c
 
 
 def put(tree, key, value):

@@ -1,5 +1,5 @@
 """Takes GB for GiB."""
-# kills: q5d
+# kills: q5d q5e
 
 
 def to_bytes(amount, unit):

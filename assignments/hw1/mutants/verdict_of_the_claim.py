@@ -1,5 +1,5 @@
 """Takes 2 % of the claimed number instead of the true one."""
-# kills: q5d
+# kills: q5e
 
 
 def audit(claims):

@@ -59,13 +59,13 @@ def test_every_unit(student):
     close(student.to_bytes(17, "B"), 17)
 
 
-@pytest.mark.question("q5d")
+@pytest.mark.question("q5e")
 @pytest.mark.points(1)
 @pytest.mark.hidden
 def test_verdicts_near_the_border(student):
     """Claims just inside and just outside of 2 %, and an empty list"""
     close(student.audit([]), [])
-    claims = [("plain", {"count": 10**9}, amount, "MB") for amount in (980.5, 979.5, 1019.5, 1020.5)]
+    claims = [("plain", {"count": 10**9}, amount, "MB") for amount in (980.2, 979.8, 1019.8, 1020.2)]
     claims += [("plain", {"count": 2**40}, 1, "TB"), ("plain", {"count": 2**40}, 1, "TiB")]
     verdicts = ["right", "too low", "right", "too high", "too low", "right"]
     close(student.audit(claims), list(zip([10**9] * 4 + [2**40] * 2, verdicts, strict=True)))

@@ -38,10 +38,10 @@ def test_units_in_bytes(student):
         close(student.to_bytes(amount, unit), size, rtol=1e-12, input=(amount, unit))
 
 
-@pytest.mark.question("q5d")
+@pytest.mark.question("q5e")
 @pytest.mark.points(2)
 def test_verdicts_on_three_claims(student):
     """A claim that holds, one too low and one too high"""
     table = {"rows": 1000, "columns": 10, "itemsize": 8}
-    claims = [("table", table, 80, "kB"), ("table", table, 40, "kB"), ("table", table, 80, "KiB")]
+    claims = [("table", table, size, "B") for size in (80_000, 40_000, 81_920)]
     close(student.audit(claims), [(80_000, "right"), (80_000, "too low"), (80_000, "too high")], input=claims)
