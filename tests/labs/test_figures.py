@@ -32,9 +32,8 @@ def test_lines_say_where_they_start_and_end_and_bounds_where_they_lie(axes):
     axes.plot([1, 2], [3, 4])
     bound(axes, 24, "24 GB")
     prediction(axes, 2, 7)
-    assert text_of(axes.figure) == (
-        'Line "model": 3 points from (1, 10) to (3, 0.25). Bound "24 GB": 24. Point "your prediction": (2, 7).'
-    )
+    line, marks = 'Line "model": 3 points from (1, 10) to (3, 0.25).', 'Point "your prediction": (2, 7).'
+    assert text_of(axes.figure) == f'{line} Bound "24 GB": 24. {marks}'
 
 
 def test_many_bars_are_counted_and_not_all_read_out(axes):
