@@ -1,7 +1,8 @@
-"""What a forked child does to itself before it runs a student's code: namespaces, mounts, limits, uid, no rights.
+"""What a forked child does to itself before it runs a student's code: namespaces, mounts, limits, a new uid.
 
-Order matters: each step needs a right that a later one gives up. Any step that fails ends the child, so that code
-never runs less confined than was asked for. Numbers are from include/uapi/linux (sched.h, mount.h, prctl.h).
+Order matters: each step needs a right that a later one gives up. Any step that fails ends the child, so that
+code never runs less confined than was asked for. Numbers are from include/uapi/linux (sched.h, mount.h,
+prctl.h).
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = 
 
 
 def enter_namespaces(*, covered: list[str], disk_mb: int, role: str) -> None:
-    """Fresh namespaces (the pid namespace came with the fork) and a file system with nothing writable but tmpfs.
+    """Fresh namespaces (the pid namespace came with the fork); nothing is writable but tmpfs.
 
     Args:
         covered: read-only paths below /tmp (a virtual environment may lie there) that stay visible.
@@ -77,7 +78,8 @@ def enter_namespaces(*, covered: list[str], disk_mb: int, role: str) -> None:
     mount("tmpfs", "/dev/shm", "tmpfs", safe | _NOEXEC, options)
     mount("proc", "/proc", "proc", safe | _NOEXEC)
     if role == "kernel":
-        # Without a mapped uid 0 (a grader who is not root) the kernel makes no terminals; `!command` needs one.
+        # Without a mapped uid 0 (a grader who is not root) the kernel makes no terminals; `!command` needs
+        # one.
         with contextlib.suppress(OSError):
             mount("devpts", "/dev/pts", "devpts", _NOSUID | _NOEXEC, "newinstance,ptmxmode=0666,mode=620")
         _loopback_up()

@@ -1,7 +1,7 @@
 """What a sandbox shows: the interpreter, its packages, our few files; and how each level is given that view.
 
-`namespaces` binds paths into bubblewrap's empty root. `uid` and `none` have no such root: they get copies of our
-files in a folder of their own, and `uid` the list of what Landlock leaves visible.
+`namespaces` binds paths into bubblewrap's empty root. `uid` and `none` have no such root: they get copies of
+our files in a folder of their own, and `uid` the list of what Landlock leaves visible.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 
 #: The files of this package that run inside.
 INSIDE = (
-    "__init__", "confine", "extract", "frames", "kernel_child", "landlock", "seccomp", "wire", "wire_read", "wire_write",
-    "worker", "zygote",
+    "__init__", "confine", "errors", "extract", "frames", "kernel_child", "landlock", "seccomp", "wire",
+    "wire_read", "wire_write", "worker", "zygote",
 )  # fmt: skip
 #: Installed packages that hold answers; a view shows the parts that it names, and those only.
 MASKED = ("mlsys_lab", "autograder")
@@ -31,7 +31,7 @@ class View:
     """What student code can see besides the interpreter.
 
     Attributes:
-        packages: our package folders, subpackages or modules, shown read-only and importable under their own names.
+        packages: our package folders, subpackages or modules, read-only, importable under their own names.
         tree: a staged student tree, shown read-only to kernels; `MLSYS_LAB_COURSE` names it.
         preload: modules that the fork server imports once.
     """
@@ -106,8 +106,8 @@ def bubblewrap(view: View, *, root: bool) -> list[str]:
             command += ["--ro-bind", str(path), str(path)]
     for place in ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime"):
         command += ["--ro-bind-try", place, place]
-    for place in ("/tmp", "/dev", "/dev/shm", "/dev/pts", "/sandbox", *(f"/sandbox/{n}" for n in _FOLDERS)):
-        command += ["--perms", "0755", "--dir", place]
+    for folder in ("/tmp", "/dev", "/dev/shm", "/dev/pts", "/sandbox", *(f"/sandbox/{n}" for n in _FOLDERS)):
+        command += ["--perms", "0755", "--dir", folder]
     for device in _DEVICES:
         command += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
     command += [
@@ -124,8 +124,8 @@ def bubblewrap(view: View, *, root: bool) -> list[str]:
         command += [*_parents(path), "--ro-bind", str(path), str(path)]
     for path in masked():
         command += ["--perms", "0755", "--tmpfs", str(path), "--remount-ro", str(path)]
-    for place, source in files(view).items():
-        command += ["--ro-bind", str(source), f"/sandbox/packages/{place}"]
+    for inside, source in files(view).items():
+        command += ["--ro-bind", str(source), f"/sandbox/packages/{inside}"]
     if view.tree is not None:
         command += ["--ro-bind", str(view.tree), "/sandbox/tree"]
     command += ["--perms", "1777", "--tmpfs", "/sandbox/scratch", "--remount-ro", "/", "--cap-drop", "ALL"]
@@ -146,7 +146,7 @@ def _parents(path: Path) -> list[str]:
 
 
 def stage(view: View, folder: Path) -> None:
-    """Copies of our files and the tree in a folder that every user may read, for the levels without mounts."""
+    """Copies of our files and of the tree that every user may read, for the levels without mounts."""
     folder.chmod(0o755)
     for name in ("packages", "children", "scratch"):
         (folder / name).mkdir(mode=0o755)
@@ -170,7 +170,17 @@ def visible(folder: Path) -> dict[str, list[str]]:
         for part, whole in _around(path, masked()):
             (read if whole else listed).append(part)
     read = [p for p in read if not any(m.is_relative_to(p) for m in masked())]
-    shown = {"read": read, "list": listed, "write": [Path("/dev/null"), Path("/dev/zero"), Path("/dev/full")]}
+    shown = {
+        "read": read,
+        "list": listed,
+        "write": [
+            Path("/dev/null"),
+            Path("/dev/zero"),
+            Path("/dev/full"),
+            Path("/dev/ptmx"),
+            Path("/dev/pts"),
+        ],
+    }
     return {key: list(dict.fromkeys(str(p) for p in paths)) for key, paths in shown.items()}
 
 

@@ -6,6 +6,8 @@ expected value.
 
 from __future__ import annotations
 
+import builtins
+
 
 class StudentError(Exception):
     """The student's code raised, or could not be run.
@@ -33,8 +35,10 @@ class StudentError(Exception):
         return f"{text} ({self.place})" if self.place else text
 
     def withheld(self) -> str:
-        """The same without the text, which could carry a hidden test's inputs out."""
-        return f"{self.kind} ({self.place})" if self.place else self.kind
+        """What of it may be said of a hidden test: nothing that the code could choose to carry inputs out."""
+        known = getattr(builtins, self.kind, None)
+        named = isinstance(known, type) and issubclass(known, BaseException)
+        return f"your code raised {self.kind}" if named else "your code raised an exception"
 
     def __str__(self) -> str:
         return self.public()
@@ -43,13 +47,22 @@ class StudentError(Exception):
 class CallTimeout(StudentError):
     """A call, or the whole question or submission, used up its time."""
 
+    def withheld(self) -> str:
+        return f"{self.kind}: {self.message}"
+
 
 class WorkerDied(StudentError):
     """The student's process ended: by itself, by a crash, or by a limit."""
 
+    def withheld(self) -> str:
+        return f"{self.kind}: the process that ran your code ended"
+
 
 class MemoryExceeded(StudentError):
     """The student's process asked for more memory than it may have."""
+
+    def withheld(self) -> str:
+        return "MemoryError: more memory than allowed"
 
 
 class ProtocolError(StudentError):

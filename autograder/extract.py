@@ -1,13 +1,14 @@
 """From a notebook's cells to the statements that the graded names need, and nothing else.
 
-A notebook also draws, prints, measures and checks itself; none of that has to run again to grade a function. So the
-top-level statements form a graph (who binds a name, who reads it), and the slice is what the wanted names reach
-(after Weiser, Program Slicing, 1981). It runs where the student's code runs: parsing it is already a risk.
+A notebook also draws, prints, measures and checks itself; none of that has to run again to grade a function.
+So the top-level statements form a graph (who binds a name, who reads it), and the slice is what the wanted
+names reach (after Weiser, Program Slicing, 1981). It runs where the student's code runs: parsing it is
+already a risk.
 """
 
 from __future__ import annotations
-
 import __future__
+
 import ast
 import asyncio
 import dis
@@ -15,9 +16,11 @@ import inspect
 import linecache
 import re
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from autograder.errors import StudentError
 
 FILENAME = re.compile(r"<cell (\d+)>")
 _READS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS", "LOAD_CLASSDEREF"}
@@ -25,16 +28,6 @@ _BINDS = {"STORE_NAME", "STORE_GLOBAL", "DELETE_NAME", "DELETE_GLOBAL"}
 _BLOCKS = (ast.For, ast.While, ast.If, ast.With, ast.Try, ast.Match)
 _PYTHON_CELL_MAGICS = {"time", "timeit", "capture", "prun", "memit", "mprun"}
 _MAX_MESSAGE = 2_000
-
-
-@dataclass(frozen=True)
-class Problem:
-    """An error of the student's code: its type's name, its message, the cell (from 1) and the line in it."""
-
-    kind: str
-    message: str
-    cell: int | None
-    line: int | None
 
 
 @dataclass(frozen=True)
@@ -49,7 +42,33 @@ class Statement:
     always: bool = False
 
 
-def sliced(cells: Sequence[str], wanted: Sequence[str]) -> tuple[list[Statement], list[Problem]]:
+def run_slice(
+    cells: Sequence[str],
+    wanted: Sequence[str],
+    namespace: dict[str, Any] | None = None,
+    before: Callable[[int, int], Any] = lambda cell, line: None,
+) -> tuple[dict[str, Any], list[StudentError]]:
+    """Define the wanted names in a namespace.
+
+    Args:
+        cells, wanted: as for `sliced`.
+        namespace: a module's globals; new ones by default.
+        before: told the cell and the line of each statement before it runs.
+
+    Returns:
+        The namespace, and what was raised, in order; after each the next statement ran all the same.
+    """
+    scope = {"__name__": "submission"} if namespace is None else namespace
+    statements, errors = sliced(cells, wanted)
+    for statement in statements:
+        before(statement.cell, statement.line)
+        error = execute(statement, scope)
+        if error is not None:
+            errors.append(error)
+    return scope, errors
+
+
+def sliced(cells: Sequence[str], wanted: Sequence[str]) -> tuple[list[Statement], list[StudentError]]:
     """The statements that bind the wanted names, and all that these need, in the notebook's order.
 
     Args:
@@ -60,7 +79,7 @@ def sliced(cells: Sequence[str], wanted: Sequence[str]) -> tuple[list[Statement]
         The statements, and a problem per cell that is no Python; the other cells count all the same.
     """
     statements: list[Statement] = []
-    problems: list[Problem] = []
+    problems: list[StudentError] = []
     flags = 0
     for number, source in enumerate(cells, start=1):
         try:
@@ -71,7 +90,7 @@ def sliced(cells: Sequence[str], wanted: Sequence[str]) -> tuple[list[Statement]
         except (Exception, RecursionError) as error:
             line = error.lineno if isinstance(error, SyntaxError) else None
             text = error.msg if isinstance(error, SyntaxError) else str(error)
-            problems.append(Problem(type(error).__name__, text[:_MAX_MESSAGE], number, line))
+            problems.append(StudentError(type(error).__name__, text[:_MAX_MESSAGE], number, line))
         name = f"<cell {number}>"
         linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
     needed, chosen, before = set(wanted), set[int](), -1
@@ -84,19 +103,21 @@ def sliced(cells: Sequence[str], wanted: Sequence[str]) -> tuple[list[Statement]
     return [statements[index] for index in sorted(chosen)], problems
 
 
-def execute(statement: Statement, namespace: dict[str, Any]) -> Problem | None:
-    """Run one statement; what it raises, `SystemExit` included, comes back as a problem."""
+def execute(statement: Statement, namespace: dict[str, Any]) -> StudentError | None:
+    """Run one statement; what it raises, `SystemExit` included, comes back as an error."""
     try:
         result = eval(statement.code, namespace)
         if inspect.iscoroutine(result):  # a notebook may await at the top level
             asyncio.run(result)
     except BaseException as error:
         found = describe(error)
-        return found if found.cell else Problem(found.kind, found.message, statement.cell, statement.line)
+        if found.cell is None:
+            found.cell, found.line = statement.cell, statement.line
+        return found
     return None
 
 
-def describe(error: BaseException) -> Problem:
+def describe(error: BaseException) -> StudentError:
     """An exception as the student should read it: the innermost line of their own code, none of ours."""
     cell = line = None
     trace = error.__traceback__
@@ -108,7 +129,7 @@ def describe(error: BaseException) -> Problem:
         message = str.__str__(str(error))[:_MAX_MESSAGE]
     except BaseException:
         message = "(the error has no readable message)"
-    return Problem(str.__str__(type(error).__name__)[:100], message, cell, line)
+    return StudentError(str.__str__(type(error).__name__)[:100], message, cell, line)
 
 
 def parse_cell(source: str) -> ast.Module | None:
@@ -179,10 +200,10 @@ def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def _changed(node: ast.stmt) -> Iterator[str]:
-    """Names whose object the statement changes: `table[k] = v`, `Net.forward = f`, in a block also `rows.append(r)`.
+    """Names whose object it changes: `table[k] = v`, `Net.forward = f`, in a block also `rows.append(r)`.
 
-    A bare call at the top level changes nothing here: it is most often a plot or a check, and a graded function must
-    not depend on it.
+    A bare call at the top level changes nothing here: it is most often a plot or a check, and a graded
+    function must not depend on it.
     """
     in_block = isinstance(node, _BLOCKS)
     todo: list[ast.AST] = [node]

@@ -1,12 +1,11 @@
 """Starts the fork server of a view at a level, and asks it for children.
 
-The levels, best first: `namespaces` (bubblewrap), `uid` (root without bubblewrap: another uid, limits, seccomp,
-Landlock), `none` (limits only). `sandbox.py` says which this machine can give.
+The levels, best first: `namespaces` (bubblewrap), `uid` (root without bubblewrap: another uid, limits,
+seccomp, Landlock), `none` (limits only). `sandbox.py` says which this machine can give.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -15,12 +14,10 @@ import select
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,119 +26,16 @@ from autograder import enclosure
 from autograder.assignment import Limits, UsageError
 from autograder.enclosure import View
 from autograder.kernel_child import CHANNELS
+from autograder.life import READY_S, KernelProcess, Life, SandboxError
 from autograder.proxy import Worker
 
 LEVELS = ("namespaces", "uid", "none")
-_READY_S = 60.0
 _UIDS_PER_SANDBOX, _FIRST_UID, _BLOCKS = 256, 20_480, 150
 _BOOT = (
     "import sys; sys.path[:0] = [sys.argv[3]]; sys.path += sys.argv[4:]; "
     "from autograder.zygote import main; main(int(sys.argv[1]), int(sys.argv[2]))"
 )
 _THREADS = ("OMP", "OPENBLAS", "MKL", "VECLIB_MAXIMUM", "NUMEXPR")
-
-
-class SandboxError(Exception):
-    """The sandbox itself does not work here; no fault of a submission."""
-
-
-class Life:
-    """The trusted end of one child's life: kill it, hear how it ended."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.pidfd = -1
-        self.status: int | None = None
-
-    def until_ready(self, timeout_s: float = _READY_S) -> None:
-        """Wait for the child's confinement to be complete.
-
-        Raises:
-            SandboxError: it could not be confined, or there is no fork server any more.
-        """
-        deadline = time.monotonic() + timeout_s
-        while True:
-            message = self._next(deadline - time.monotonic())
-            if message == b"R":
-                return
-            if not message.startswith(b"P"):
-                raise SandboxError(message[1:].decode("utf-8", "replace") or "the fork server ended")
-
-    def kill(self) -> None:
-        """End the child, and with it the pid namespace that it began."""
-        if self.pidfd >= 0:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-        else:
-            with contextlib.suppress(OSError):
-                self.sock.send(b"K")
-
-    def interrupt(self) -> None:
-        """SIGINT to the child."""
-        if self.pidfd >= 0:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.pidfd, signal.SIGINT)
-
-    def ended(self, timeout_s: float) -> int | None:
-        """The wait status of the child once it has ended, None where it has not within the time."""
-        deadline = time.monotonic() + timeout_s
-        while self.status is None:
-            message = self._next(deadline - time.monotonic())
-            if message.startswith(b"X"):
-                (self.status,) = struct.unpack("<i", message[1:5])
-            elif not message:
-                break
-        return self.status
-
-    def close(self) -> None:
-        """Kill it if it lives; forget it."""
-        self.kill()
-        self.ended(5.0)
-        self.sock.close()
-        if self.pidfd >= 0:
-            os.close(self.pidfd)
-            self.pidfd = -1
-
-    def _next(self, timeout_s: float) -> bytes:
-        """One message of the fork server; empty at the end of the stream or of the time."""
-        if self.sock.fileno() < 0 or not select.select([self.sock], [], [], max(timeout_s, 0.0))[0]:
-            return b""
-        try:
-            message, fds, _, _ = socket.recv_fds(self.sock, 4096, 1)
-        except OSError:
-            return b""
-        if fds:
-            self.pidfd = fds[0]
-        return message
-
-
-class KernelProcess:
-    """The trusted end of a sandboxed Jupyter kernel."""
-
-    def __init__(self, life: Life) -> None:
-        self._life = life
-
-    def poll(self) -> int | None:
-        """The exit code once it has ended, None before."""
-        status = self._life.ended(0.0)
-        return None if status is None else os.waitstatus_to_exitcode(status)
-
-    def wait(self, timeout_s: float = 10.0) -> int | None:
-        """The exit code, after waiting for it."""
-        self._life.ended(timeout_s)
-        return self.poll()
-
-    def interrupt(self) -> None:
-        """As Ctrl-C in a notebook: the cell that runs raises KeyboardInterrupt."""
-        self._life.interrupt()
-
-    def kill(self) -> None:
-        """End the kernel and every process that it started."""
-        self._life.kill()
-
-    def close(self) -> None:
-        """Kill and forget it."""
-        self._life.close()
 
 
 class Sandbox:
@@ -300,7 +194,7 @@ class Sandbox:
         self._control, self._lease = control, lease
         control.send(json.dumps(self._config(base, root=root)).encode())
         hello, fds = b"", list[int]()
-        if select.select([control], [], [], _READY_S)[0]:
+        if select.select([control], [], [], READY_S)[0]:
             hello, fds, _, _ = socket.recv_fds(control, 4096, 1)
         self._pidfd = fds[0] if fds else -1
         if hello != b"R":

@@ -1,4 +1,4 @@
-"""What both directions of the codec share: caps, errors, references, and how messages are cut from a stream."""
+"""What both directions of the codec share: caps, errors, references, messages in a stream."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 MAX_FRAME = 128 << 20
 MAX_ITEMS = 1_000_000

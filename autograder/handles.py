@@ -1,7 +1,7 @@
 """What a test holds of a student's objects: names that forward work to the other side, never a comparison.
 
-To compare is to hand the other side the expected value and the verdict, so equality, truth, length and iteration
-raise here; a test fetches plain values and compares those.
+To compare is to hand the other side the expected value and the verdict, so equality, truth, length and
+iteration raise here; a test fetches plain values and compares those.
 """
 
 from __future__ import annotations
@@ -57,15 +57,15 @@ def _reflected(operation: str) -> Callable[..., Any]:
 def _refused(what: str) -> Callable[..., NoReturn]:
     def refuse(self: Handle, *_: Any) -> NoReturn:
         raise TypeError(
-            f"the student's {self._name} object has no {what} here: it is no number, text, container or array; "
-            "fetch a plain value of it (an attribute or a method's result) and use that"
+            f"the student's {self._name} object has no {what} here: it is no number, text or container; "
+            "fetch a plain value of it (an attribute, a method's result) and use that"
         )
 
     return refuse
 
 
 class Handle:
-    """An object in the student's process. Operators, calls and attributes are forwarded; results come by value."""
+    """An object in the student's process: operators, calls and attributes are forwarded."""
 
     __slots__ = ("__weakref__", "_id", "_name", "_worker")
     __array_ufunc__ = None  # NumPy leaves `array @ handle` to __rmatmul__
@@ -112,7 +112,7 @@ class Handle:
     __mod__, __rmod__ = _operator("%"), _reflected("%")
     __pow__, __rpow__ = _operator("**"), _reflected("**")
     __matmul__, __rmatmul__ = _operator("@"), _reflected("@")
-    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refused("comparison")  # type: ignore[assignment]
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refused("comparison")
     __hash__ = object.__hash__
     __bool__ = _refused("truth")
     __len__ = _refused("length")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -32,6 +33,8 @@ OVERRIDES = {
         "doNotDisturbMode": False,
     },
     "@jupyterlab/extensionmanager-extension:plugin": {"enabled": False},
+    # All cells stay in the page: a search, a screen reader and a folded hint keep their place.
+    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "defer"},
 }
 
 
@@ -156,6 +159,8 @@ def open_lab(*, no_browser: bool = False, port: int = 0, start: Path | None = No
         env=environment(workspace),
         cwd=workspace,
     )
+    # Who ends this process means the server too.
+    signal.signal(signal.SIGTERM, lambda *_: server.terminate())
     try:
         return server.wait()
     except KeyboardInterrupt:

@@ -1,11 +1,12 @@
 """A Jupyter kernel in a child of the fork server, on sockets that the trusted side opened.
 
-The child shares no folder with anyone: the five listening sockets come as descriptors, and ZeroMQ is told to use
-them (ZMQ_USE_FD) where the kernel binds the addresses of its connection file.
+The child shares no folder with anyone: the five listening sockets come as descriptors, and ZeroMQ is told to
+use them (ZMQ_USE_FD) where the kernel binds the addresses of its connection file.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -14,12 +15,13 @@ from typing import Any
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 
 
-def serve_kernel(connection: dict[str, Any], listening: list[int]) -> None:
+def serve_kernel(connection: dict[str, Any], listening: list[int], *, loopback: bool) -> None:
     """Be a kernel until the other side ends it.
 
     Args:
         connection: what a connection file says; transport `ipc`.
         listening: a listening unix socket for each of `CHANNELS`.
+        loopback: may this process make TCP sockets? Where not, ZeroMQ would abort it instead of raising.
     """
     import zmq
     from ipykernel.kernelapp import IPKernelApp
@@ -29,13 +31,15 @@ def serve_kernel(connection: dict[str, Any], listening: list[int]) -> None:
     bind = zmq.Socket.bind
 
     def bind_given(sock: Any, address: str) -> Any:
+        if address.startswith("tcp:") and not loopback:
+            raise zmq.ZMQError(errno.EACCES)
         if address in waiting:
             sock.setsockopt(zmq.USE_FD, waiting.pop(address))
         return bind(sock, address)
 
-    zmq.Socket.bind = bind_given  # type: ignore[method-assign]
-    for number, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
-        setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))
+    zmq.Socket.bind = bind_given  # type: ignore[assignment, method-assign]
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False))
     path = os.path.join(os.environ["HOME"], ".connection.json")
     with open(path, "w", encoding="utf-8") as file:
         json.dump(connection, file)

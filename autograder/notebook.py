@@ -87,8 +87,7 @@ def cells(data: bytes, suffix: str = ".ipynb") -> list[tuple[str, str]]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise NotebookError(f"the file is not UTF-8 text (byte {error.start})") from None
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return _percent_cells(text) if suffix == ".py" else _json_cells(text)
+    return _percent_cells(_unix(text)) if suffix == ".py" else _json_cells(text)
 
 
 def sanitised(data: bytes, suffix: str = ".ipynb") -> bytes:
@@ -125,8 +124,8 @@ def _json_cells(text: str) -> list[tuple[str, str]]:
     if not isinstance(notebook, dict) or "nbformat" not in notebook:
         raise NotebookError("the file is JSON, but not a notebook: it has no nbformat")
     version = notebook["nbformat"]
-    if version != 4 or isinstance(version, bool):
-        said = version if isinstance(version, int) and abs(version) < 10_000 else "unknown"
+    if version != 4 or type(version) is not int:
+        said = version if type(version) is int and abs(version) < 10_000 else "unknown"
         raise NotebookError(f"the notebook has nbformat {said}, not 4: save it again in JupyterLab 4")
     listed = notebook.get("cells")
     if not isinstance(listed, list):
@@ -142,7 +141,7 @@ def _json_cell(number: int, cell: Any) -> tuple[str, str]:
     if kind not in ("code", "markdown", "raw") or not isinstance(source, str):
         raise NotebookError(f"cell {number} of the notebook is not a cell: it needs a cell_type and a source")
     # A lone surrogate is valid in JSON and cannot be written as UTF-8.
-    return str(kind), source.encode("utf-8", "replace").decode("utf-8")
+    return str(kind), _unix(source.encode("utf-8", "replace").decode("utf-8"))
 
 
 def _percent_cells(text: str) -> list[tuple[str, str]]:
@@ -167,6 +166,10 @@ def _percent_cells(text: str) -> list[tuple[str, str]]:
             continue
         kept.append((kind, body))
     return kept
+
+
+def _unix(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _kinds(kind: type | tuple[type, ...]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from autograder.notebook import header
 
-#: A part that a lab's header may name under `parts`, and the path of which it is a step.
+#: What a lab's header may name under `paths`: the ways through the course of which it is a step.
 PATHS = ("training", "inference", "operations")
 
 TEXT = Path(__file__).parent / "templates" / "labs_overview.md"

@@ -33,7 +33,7 @@ KERNEL = {"display_name": "MLSys Lab", "language": "python", "name": "python3"}
 
 #: The first code cell of every notebook, tagged `setup`; derived notebooks and sources are held to it.
 SETUP = f"""\
-# Setup, safe to run again: installs the course where it is missing, sets one thread and the plot style.
+# Setup, safe to run again: installs the course where it is missing, sets the plot style.
 import importlib
 import os
 import subprocess
@@ -43,8 +43,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 try:
     from autograder.machine import describe
 except ImportError:
-    wheels = [f"--find-links={{up}}wheels" for up in ("", "../", "../../") if os.path.isdir(up + "wheels")]
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", *wheels]
+    near = [up + "wheels" for up in ("", "../", "../../") if os.path.isdir(up + "wheels")]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", *(f"--find-links={{f}}" for f in near)]
     subprocess.run([*pip, "mlsys-lab-course=={VERSION}", "nbclient", "scikit-learn"], check=True)
     importlib.invalidate_caches()
     from autograder.machine import describe

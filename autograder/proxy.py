@@ -1,7 +1,7 @@
 """The trusted end of one student's process: ask, wait no longer than allowed, believe nothing but bytes.
 
-A test sees `worker.student`: `student.f(x)` sends x by value and gets a value or a `Handle` back. The clock, the
-limits and the verdict are on this side.
+A test sees `worker.student`: `student.f(x)` sends x by value and gets a value or a `Handle` back. The clock,
+the limits and the verdict are on this side.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from autograder.assignment import Limits
 from autograder.errors import CallTimeout, MemoryExceeded, ProtocolError, StudentError, WorkerDied
 from autograder.handles import Handle, Student
+from autograder.printed import Printed
 from autograder.wire import Callback, Frames, Remote, WireError, decode, encode_parts, send
 
 MAX_CALLBACKS = 100_000
@@ -61,21 +62,21 @@ class Worker:
 
     Attributes:
         student: the fixture that tests use.
-        deadline: `time.monotonic()` beyond which no call may last, whatever its own limit; None for no such bound.
+        call_s, load_s: limits of one call, and of loading.
+        deadline: `time.monotonic()` beyond which no call may last, whatever its own limit; or None.
     """
 
     def __init__(self, sock: socket.socket, output: int, life: ChildLife, limits: Limits) -> None:
         self.student = Student(self)
+        self.call_s, self.load_s = limits.call_s, limits.question_s
         self.deadline: float | None = None
-        self._sock, self._life, self._limits = sock, life, limits
-        self._output_fd = output
-        os.set_blocking(output, False)
-        self._printed = bytearray()
-        self._lost = 0
+        self._sock, self._life = sock, life
+        self._printed = Printed(output, int(limits.output_mb * (1 << 20)))
         self._frames = Frames()
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
         self._poll.register(output, select.POLLIN)
+        self._closed = False
         self._callbacks: dict[int, Callable[..., Any]] = {}
         self._calls_back = self._nested = 0
         self._dropped: list[int] = []
@@ -98,7 +99,7 @@ class Worker:
         Raises:
             StudentError: no answer: the code loops, ends its process, or answers nonsense.
         """
-        answer = self._ask("load", [list(cells), list(wanted)], self._limits.question_s)
+        answer = self._ask("load", [list(cells), list(wanted)], self.load_s)
         try:
             errors = [_student_error(*problem) for problem in answer["errors"]]
             missing = [name for name in wanted if name in answer["missing"]]
@@ -112,7 +113,7 @@ class Worker:
         if name in self._functions:
             return self._functions[name]
         try:
-            return self._ask("get", [name], self._limits.call_s)
+            return self._ask("get", [name], self.call_s)
         except StudentError as error:
             if error.kind != "KeyError":
                 raise
@@ -120,15 +121,15 @@ class Worker:
 
     def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a handle."""
-        return self._ask("call", [function, args, kwargs], self._limits.call_s)
+        return self._ask("call", [function, args, kwargs], self.call_s)
 
     def attribute(self, handle: Any, name: str) -> Any:
         """An attribute of a handle."""
-        return self._ask("attribute", [handle, name], self._limits.call_s)
+        return self._ask("attribute", [handle, name], self.call_s)
 
     def operate(self, operation: str, *operands: Any) -> Any:
         """An operator with a handle among its operands."""
-        return self._ask("operate", [operation, *operands], self._limits.call_s)
+        return self._ask("operate", [operation, *operands], self.call_s)
 
     def drop(self, number: int) -> None:
         """Tell the other side, with the next request, that a handle is no longer held."""
@@ -152,9 +153,11 @@ class Worker:
     @property
     def output(self) -> str:
         """What the code printed, up to the limit."""
-        self._drain()
-        text = bytes(self._printed).decode("utf-8", "replace")
-        return text + (f"\n[{self._lost:,} more bytes of output dropped]\n" if self._lost else "")
+        return self._printed.text()
+
+    def gone(self, timeout_s: float) -> bool:
+        """Has its process ended, within this time?"""
+        return self._life.ended(timeout_s) is not None
 
     def kill(self) -> None:
         """End the process now."""
@@ -164,22 +167,20 @@ class Worker:
 
     def close(self) -> None:
         """End the process and forget it."""
-        if self._output_fd < 0:
+        if self._closed:
             return
+        self._closed = True
         self.kill()
-        self._drain()
-        self._sock.close()
         self._life.close()
-        os.close(self._output_fd)
-        self._output_fd = -1
+        self._sock.close()
+        self._printed.close()
 
     def _ask(self, operation: str, arguments: list[Any], limit_s: float) -> Any:
         if self._failed is not None:
             raise self._failed
         if self._nested >= MAX_NESTED:
-            raise self._give_up(
-                ProtocolError("RecursionError", "functions of the test and of the student in a circle")
-            )
+            circle = "the test's and the student's functions call each other in a circle"
+            raise self._give_up(ProtocolError("RecursionError", circle))
         dropped, self._dropped = self._dropped, []
         message = encode_parts((operation, dropped, *arguments), self._refer)
         outermost = self._nested == 0
@@ -191,7 +192,8 @@ class Worker:
         finally:
             self._nested -= 1
             if outermost and self._verdict is not None:
-                # An assertion inside a function of the test is the test's verdict; the student may not swallow it.
+                # An assertion inside a function of the test is the test's verdict; the student may not
+                # swallow it.
                 verdict, self._verdict = self._verdict, None
                 raise verdict
 
@@ -249,8 +251,8 @@ class Worker:
             self._callbacks[number] = value  # kept: the number stays its own
             return Callback(number, str(getattr(value, "__name__", "function"))[:80])
         raise TypeError(
-            f"a test sent a {type(value).__name__}: send numbers, text, arrays, containers of these, functions or "
-            "the student's own objects"
+            f"a test sent a {type(value).__name__}: send numbers, text, arrays, containers of these, "
+            "functions or the student's own objects"
         )
 
     def _resolve(self, reference: Remote | Callback) -> Any:
@@ -274,8 +276,8 @@ class Worker:
                 ready = dict(self._poll.poll(left * 1000)) if left > 0 else {}
                 if not ready:
                     raise self._timed_out(limit_s)
-                if self._output_fd in ready:
-                    self._drain()
+                if self._printed.fd in ready and not self._printed.drain():
+                    self._poll.unregister(self._printed.fd)  # the code closed its output
                 if self._sock.fileno() in ready:
                     try:
                         alive = self._frames.receive(self._sock)
@@ -295,28 +297,6 @@ class Worker:
     def _until(self, deadline: float) -> float:
         bound = deadline if self.deadline is None else min(deadline, self.deadline)
         return bound - time.monotonic()
-
-    def _drain(self) -> None:
-        """Take what was printed; past the limit, throw it away rather than let the writer wait."""
-        room = int(self._limits.output_mb * (1 << 20)) - len(self._printed)
-        for _ in range(64):
-            try:
-                data = os.read(self._output_fd, 1 << 16)
-            except BlockingIOError:
-                return
-            except OSError:
-                data = b""
-            if not data:
-                if self._output_fd >= 0:
-                    self._poll_only_socket()
-                return
-            self._printed += data[: max(room, 0)]
-            self._lost += len(data) - len(data[: max(room, 0)])
-            room -= len(data)
-
-    def _poll_only_socket(self) -> None:
-        self._poll = select.poll()
-        self._poll.register(self._sock, select.POLLIN)
 
     def _give_up(self, error: StudentError) -> StudentError:
         """Kill the process; every later request gives this error."""
@@ -341,7 +321,7 @@ class Worker:
         return self._give_up(WorkerDied("WorkerDied", what, *self._at))
 
 
-_SIGNALS = {
+_SIGNALS: dict[int, str] = {
     signal.SIGSEGV: "the code crashed (segmentation fault)",
     signal.SIGBUS: "the code crashed (bus error)",
     signal.SIGABRT: "the code crashed (abort)",

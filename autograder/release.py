@@ -20,7 +20,14 @@ from autograder import VERSION
 from autograder.assignment import Assignment, UsageError, find
 from autograder.notebook import NotebookError, cells
 from autograder.student import solution_lines
-from autograder.workspace import JUPYTEXT_TOML, course_files, put_files, write_tree
+from autograder.workspace import (
+    JUPYTEXT_TOML,
+    course_files,
+    notebook_path,
+    put_files,
+    recorded,
+    write_tree,
+)
 
 #: Taken from this repository as they are.
 TOP = ("lab.py", "constraints.txt", "LICENSE", "LICENSE-text", "NOTICE")
@@ -56,8 +63,9 @@ def release(chosen: Sequence[Assignment], out: Path, root: Path) -> list[str]:
     if out.resolve() == root.resolve() or out.resolve() == HOME:
         raise UsageError(f"{out} is the instructor's repository: name another folder with --out")
     everything = find(root)
-    names = {a.name for a in chosen} | (set(find(out)) if out.is_dir() else set())
-    released = [a for a in {a.name: a for a in [*everything.values(), *chosen]}.values() if a.name in names]
+    before = recorded(out)
+    again = [a for a in everything.values() if notebook_path(a) in before]
+    released = list({a.name: a for a in [*again, *chosen]}.values())
     course = course_files({a.name: a for a in released})
     files = {
         **course,

@@ -1,7 +1,7 @@
 """A whole notebook from a clean start: pytest and nbval on the trusted side, the kernel in the sandbox.
 
-The question is only whether every cell runs; outputs are not compared. A process of its own runs nbval, since it
-reads whatever messages the kernel sends for as long as they come: its memory and its time are limited too.
+The question is only whether every cell runs; outputs are not compared. A process of its own runs nbval, since
+it reads whatever messages the kernel sends for as long as they come: its memory and its time are limited too.
 """
 
 from __future__ import annotations
@@ -14,28 +14,27 @@ import resource
 import select
 import shutil
 import signal
-import socket
 import tempfile
+import threading
 import time
 from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, NoReturn
 
-import nbval.kernel  # noqa: F401  (imported before the fork, so that each notebook does not pay for it)
+import nbval.kernel
 import nbval.plugin
 import pytest
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import KernelProvisionerBase, KernelProvisionerFactory
 
-from autograder.kernel_child import CHANNELS
 from autograder.fork_server import KernelProcess, Sandbox
+from autograder.kernel_child import CHANNELS
 
 PROVISIONER = "mlsys-lab-sandbox"
 _MAX_ERROR = 300
 _READER_MEMORY = 4 << 30
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_current: Sandbox | None = None
 
 
 @dataclass(frozen=True)
@@ -65,18 +64,22 @@ def run_notebook(notebook: Path, sandbox: Sandbox, *, cell_timeout_s: float, tot
         total_s: limit of all, the kernel's start included.
     """
     results, theirs = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(results)
-        _run_in_fork(notebook, sandbox, cell_timeout_s, theirs)
-    os.close(theirs)
-    try:
-        said = _read(results, time.monotonic() + total_s)
-    finally:
-        os.close(results)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+    # Its path is part of a socket's address, which has 108 bytes: /tmp, whatever TMPDIR says.
+    with tempfile.TemporaryDirectory(prefix="mlsys-nb-", dir="/tmp") as folder:
+        # The notebook lies there alone: no conftest.py and no configuration of anybody's is found.
+        shutil.copyfile(notebook, Path(folder, "notebook.ipynb"))
+        pid = os.fork()
+        if pid == 0:
+            os.close(results)
+            _Reader(sandbox, Path(folder), cell_timeout_s, theirs).run()
+        os.close(theirs)
+        try:
+            said = _read(results, time.monotonic() + total_s)
+        finally:
+            os.close(results)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
     if said is None:
         return NotebookRun(False, 0, None, f"the notebook did not end within {total_s:g} s")
     try:
@@ -95,57 +98,45 @@ def _read(fd: int, deadline: float) -> bytes | None:
     return None
 
 
-def _run_in_fork(notebook: Path, sandbox: Sandbox, cell_timeout_s: float, answer: int) -> NoReturn:
-    global _current
-    try:
-        _current = sandbox
-        for stream in (1, 2):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-        wanted = _READER_MEMORY if hard == resource.RLIM_INFINITY else min(hard, _READER_MEMORY)
-        resource.setrlimit(resource.RLIMIT_AS, (wanted, wanted))
-        with tempfile.TemporaryDirectory(prefix="mlsys-lab-nb-") as folder:
-            os.write(
-                answer, json.dumps(asdict(_under_pytest(notebook, Path(folder), cell_timeout_s))).encode()
-            )
-    finally:
-        os._exit(0)
+class _Reader:
+    """The process that runs nbval: its kernel, and a pytest plugin that counts what passed."""
 
+    current: _Reader
 
-def _under_pytest(notebook: Path, folder: Path, cell_timeout_s: float) -> NotebookRun:
-    # The notebook lies alone in a folder: no conftest.py and no configuration of anybody's is found from there.
-    shutil.copyfile(notebook, folder / "notebook.ipynb")
-    entry = EntryPoint(PROVISIONER, f"{__name__}:SandboxProvisioner", "jupyter_client.kernel_provisioners")
-    KernelProvisionerFactory.instance().provisioners[PROVISIONER] = entry
-    os.environ["JUPYTER_DEFAULT_PROVISIONER_NAME"] = PROVISIONER
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    KernelProvisionerFactory.instance().default_provisioner_name = PROVISIONER
-    os.environ.pop("PYTEST_ADDOPTS", None)
-    os.chdir(folder)
-    arguments = [
-        "notebook.ipynb",
-        "-c",
-        os.devnull,
-        "--noconftest",
-        "--rootdir",
-        str(folder),
-        "-q",
-        "-p",
-        "no:cacheprovider",
-    ]
-    arguments += ["--nbval-lax", "--nbval-current-env", f"--nbval-cell-timeout={cell_timeout_s:g}"]
-    observer = _Observer()
-    pytest.main(arguments, plugins=[nbval.plugin, observer])
-    return observer.verdict()
-
-
-class _Observer:
-    """Counts what passed: a skip, an expected failure or an error is no pass."""
-
-    def __init__(self) -> None:
+    def __init__(self, sandbox: Sandbox, folder: Path, cell_timeout_s: float, answer: int) -> None:
+        self.sandbox, self.folder, self.cell_timeout_s, self.answer = sandbox, folder, cell_timeout_s, answer
         self.collected = self.passed = 0
         self.failed_cell: int | None = None
         self.error = ""
+
+    def run(self) -> NoReturn:
+        """Be that process, to its end."""
+        try:
+            _Reader.current = self
+            for stream in (1, 2):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+            hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+            wanted = _READER_MEMORY if hard == resource.RLIM_INFINITY else min(hard, _READER_MEMORY)
+            resource.setrlimit(resource.RLIMIT_AS, (wanted, wanted))
+            self._pytest()
+            self.tell()
+        finally:
+            os._exit(1)
+
+    def _pytest(self) -> None:
+        factory = KernelProvisionerFactory.instance()
+        entry = EntryPoint(
+            PROVISIONER, f"{__name__}:SandboxProvisioner", "jupyter_client.kernel_provisioners"
+        )
+        factory.provisioners[PROVISIONER] = entry
+        factory.default_provisioner_name = PROVISIONER
+        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+        os.environ.pop("PYTEST_ADDOPTS", None)
+        os.chdir(self.folder)
+        arguments = ["notebook.ipynb", "-c", os.devnull, "--noconftest", "--rootdir", str(self.folder), "-q"]
+        arguments += ["-p", "no:cacheprovider", "--nbval-lax", "--nbval-current-env"]
+        arguments += [f"--nbval-cell-timeout={self.cell_timeout_s:g}"]
+        pytest.main(arguments, plugins=[nbval.plugin, self])
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self.collected = len(session.items)
@@ -154,31 +145,39 @@ class _Observer:
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
         outcome = yield
         report = outcome.get_result()
+        # A skip, an expected failure and an error are no pass.
         if report.when == "call" and report.passed and not hasattr(report, "wasxfail"):
             self.passed += 1
         elif not report.passed and self.failed_cell is None:
             self.failed_cell = self.passed + 1
-            self.error = _one_line(call.excinfo.value if call.excinfo else None)
+            self.error = self._one_line(call.excinfo.value if call.excinfo else None)
 
-    def verdict(self) -> NotebookRun:
+    def watch(self, kernel: KernelProcess) -> None:
+        """Tell at once when the kernel ends by itself: nbval would wait out the cell's whole limit."""
+        if kernel.ended_by_itself():
+            self.failed_cell = self.failed_cell or self.passed + 1
+            self.error = self.error or f"the notebook's process ended (exit {kernel.wait(2.0)})"
+            self.tell()
+
+    def tell(self) -> NoReturn:
+        """Write the answer and end."""
         passed = self.collected > 0 and self.passed == self.collected
-        error = self.error
-        if not passed and not error:
-            error = "the notebook has no code cells" if not self.collected else "a cell did not run"
-        place = f"cell {self.failed_cell}: " if self.failed_cell and not passed else ""
-        return NotebookRun(
-            passed, self.passed, None if passed else self.failed_cell, "" if passed else place + error
-        )
+        error = "" if passed else self.error or "a cell did not run"
+        if not self.collected and not self.error:
+            error = "the notebook has no code cells"
+        failed = None if passed else self.failed_cell
+        said = NotebookRun(passed, self.passed, failed, f"cell {failed}: {error}" if failed else error)
+        os.write(self.answer, json.dumps(asdict(said)).encode())
+        os._exit(0)
 
-
-def _one_line(error: BaseException | None) -> str:
-    """The last line of a traceback is the error; nbval keeps the kernel's in `inner_traceback`."""
-    text = str(
-        getattr(error, "inner_traceback", "") or getattr(error, "message", "") or error or "did not run"
-    )
-    lines = [line.strip() for line in _ANSI.sub("", text).splitlines() if line.strip()]
-    line = lines[-1] if lines else type(error).__name__
-    return line[:_MAX_ERROR]
+    def _one_line(self, error: BaseException | None) -> str:
+        """The last line of a traceback is the error; nbval keeps the kernel's in `inner_traceback`."""
+        text = str(getattr(error, "inner_traceback", "") or error or "did not run")
+        lines = [line.strip() for line in _ANSI.sub("", text).splitlines() if line.strip()]
+        line = lines[-1] if lines else type(error).__name__
+        if line.startswith(("Timeout of", "KeyboardInterrupt")):
+            return f"no end within {self.cell_timeout_s:g} s"
+        return line[:_MAX_ERROR]
 
 
 class SandboxProvisioner(KernelProvisionerBase):
@@ -191,8 +190,8 @@ class SandboxProvisioner(KernelProvisionerBase):
         return self.process is not None
 
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
-        manager = self.parent
-        manager.transport, manager.ip = "ipc", str(Path.cwd() / "k")
+        manager: Any = self.parent
+        manager.transport, manager.ip = "ipc", str(_Reader.current.folder / "k")
         for number, channel in enumerate(CHANNELS, start=1):
             setattr(manager, f"{channel}_port", number)
         manager.write_connection_file()
@@ -200,8 +199,9 @@ class SandboxProvisioner(KernelProvisionerBase):
         return await super().pre_launch(cmd=[], **kwargs)
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
-        assert _current is not None, "SandboxProvisioner serves run_notebook only"
-        self.process = _current.kernel(Path(self.parent.connection_file))
+        reader = _Reader.current
+        self.process = reader.sandbox.kernel(Path(str(getattr(self.parent, "connection_file", ""))))
+        threading.Thread(target=reader.watch, args=(self.process,), daemon=True).start()
         return self.connection_info
 
     async def poll(self) -> int | None:

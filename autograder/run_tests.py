@@ -7,6 +7,7 @@ alone.
 
 from __future__ import annotations
 
+import sys
 import time
 import traceback
 from collections.abc import Sequence
@@ -113,8 +114,12 @@ def _pytest(paths: Sequence[Path], plugin: _Plugin, *options: str) -> None:
     arguments += ["-p", "no:unraisableexception"]
     arguments += ["-p", "no:faulthandler", "--capture=no", "--strict-markers", *options]
     said = StringIO()
+    before = set(sys.modules)
     with redirect_stdout(said), redirect_stderr(said):
         pytest.main([*arguments, *map(str, paths)], plugins=[plugin])
+    for name in set(sys.modules) - before:  # a test file that is renewed meanwhile is read again
+        if getattr(sys.modules[name], "__file__", None) in {str(p) for p in paths}:
+            del sys.modules[name]
     if plugin.interrupted:
         raise KeyboardInterrupt
     if plugin.broken:

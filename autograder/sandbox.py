@@ -1,4 +1,4 @@
-"""Which sandbox levels this machine can give: each is tried by starting it; an unusable one says what would help.
+"""Which sandbox levels this machine can give: each is tried; an unusable one says what would help.
 
 `fork_server.Sandbox` is the sandbox itself; `proxy.Worker` the conversation with one child of it.
 """
@@ -53,8 +53,8 @@ def available(secrets: tuple[Path, ...] = ()) -> list[LevelStatus]:
     """Every level, best first, each tried just now (once per process).
 
     Args:
-        secrets: files that a child must not be able to read; by default one that every user may read and one of
-            this package's own.
+        secrets: files that a child must not be able to read; by default one that every user may read, and one
+            of this package's own.
     """
     return [_status(level, secrets) for level in LEVELS]
 
@@ -125,7 +125,7 @@ def _missing(level: str) -> str:
 
 
 def _readable_inside(level: str, secrets: tuple[Path, ...]) -> str:
-    """The first file of ours that a child can read and should not; empty if none, and the interpreter works."""
+    """The first file that a child can read and should not; empty if none, and the interpreter works."""
     with tempfile.TemporaryDirectory(prefix="mlsys-lab-") as folder:
         Path(folder).chmod(0o755)
         secret = Path(folder, "secret.txt")

@@ -1,7 +1,7 @@
-"""Which system calls a child of the fork server may make: a classic BPF program, written here and loaded by prctl.
+"""Which system calls a child of the fork server may make: a BPF program, written here, loaded by prctl.
 
-The list says what is denied, since what scientific code calls is long and changes. Calls newer than the list answer
-ENOSYS, as an older kernel would. Numbers: Linux 6.18, arch/x86/entry/syscalls/syscall_64.tbl and
+The list says what is denied, since what scientific code calls is long and changes. Calls newer than the list
+answer ENOSYS, as an older kernel would. Numbers: Linux 6.18, arch/x86/entry/syscalls/syscall_64.tbl and
 include/uapi/asm-generic/unistd.h (aarch64). From 424 on all architectures share one numbering.
 """
 
@@ -121,8 +121,8 @@ def program(*, worker: bool, families: tuple[int, ...], machine: str | None = No
 
     Args:
         worker: deny new processes and programs too.
-        families: the address families for which a socket may be made. Only some are bound to a network namespace
-            (a VM's vsock is not), so all others are denied.
+        families: the address families for which a socket may be made. Only some are bound to a network
+            namespace (a VM's vsock is not), so all others are denied.
         machine: `x86_64` or `aarch64`; this machine's by default.
     """
     column, architecture = _ARCHITECTURES[machine or platform.machine()]

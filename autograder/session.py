@@ -65,7 +65,8 @@ class SandboxSession:
             return self._worker
         self._retire()
         self._worker = self._sandbox.worker()
-        self._worker.deadline = self._question_ends
+        # Half of the question's time at most, so that a loop at the top leaves time to ask for less.
+        self._worker.deadline = min(time.monotonic() + self._limits.question_s / 2, self._question_ends)
         try:
             report = self._worker.load(self._cells, names)
         except StudentError as error:

@@ -10,8 +10,21 @@ from typing import Any
 import numpy as np
 
 from autograder.frames import (
-    F64, I64, KINDS, MAX_DEPTH, MAX_FRAME, MAX_INT_BITS, MAX_ITEMS, MAX_SAME_HASH, TYPES, U32, U64,
-    Callback, Remote, Resolve, WireError,
+    F64,
+    I64,
+    KINDS,
+    MAX_DEPTH,
+    MAX_FRAME,
+    MAX_INT_BITS,
+    MAX_ITEMS,
+    MAX_SAME_HASH,
+    TYPES,
+    U32,
+    U64,
+    Callback,
+    Remote,
+    Resolve,
+    WireError,
 )  # fmt: skip
 
 _SEQUENCES: dict[bytes, Callable[[list[Any]], Any]] = {b"l": list, b"t": tuple, b"e": set, b"z": frozenset}
@@ -147,10 +160,10 @@ class _Reader:
 
 
 def _dtype(text: str) -> np.dtype:
-    """A dtype from its own name, such as `<f8`; the parser of NumPy also takes commas and braces, this does not."""
+    """A dtype from its own name, such as `<f8`; NumPy's own parser also takes commas and braces."""
     if (
         not text.isascii()
-        or not text[:1] in ("<", ">", "|", "=")
+        or text[:1] not in ("<", ">", "|", "=")
         or not text[2:].isdigit()
         or text[1] not in KINDS
     ):

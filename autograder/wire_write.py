@@ -1,4 +1,4 @@
-"""The writing half of the codec: values to bytes, one tag per type, calling nothing that a subclass overrides."""
+"""The writing half of the codec: values to bytes, calling nothing that a subclass overrides."""
 
 from __future__ import annotations
 
@@ -9,7 +9,20 @@ from typing import Any
 import numpy as np
 
 from autograder.frames import (
-    F64, I64, KINDS, MAX_DEPTH, MAX_FRAME, MAX_INT_BITS, MAX_ITEMS, TYPES, U32, U64, Callback, Remote, Swap, WireError,
+    F64,
+    I64,
+    KINDS,
+    MAX_DEPTH,
+    MAX_FRAME,
+    MAX_INT_BITS,
+    MAX_ITEMS,
+    TYPES,
+    U32,
+    U64,
+    Callback,
+    Remote,
+    Swap,
+    WireError,
 )  # fmt: skip
 
 _LARGE = 1 << 16
@@ -32,9 +45,9 @@ def encode(value: Any, swap: Swap = _refuse) -> bytes:
     """Write a value as bytes.
 
     Args:
-        value: None, bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict, slice, Ellipsis,
-            NumPy arrays and scalars of the kinds `biufcSU`, dtypes, plain built-in types. A subclass of these is
-            written as its base, without calling any method that it overrides.
+        value: None, bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict, slice,
+            Ellipsis, NumPy arrays and scalars of the kinds `biufcSU`, dtypes, plain built-in types. A
+            subclass of these is written as its base, without calling any method that it overrides.
         swap: says under which reference anything else stays behind.
 
     Raises:
@@ -99,8 +112,8 @@ class _Writer:
         self.parts.append(b"I" + U32.pack(len(raw)) + raw)
 
     def _sequence(self, value: Any, kind: type, depth: int) -> None:
-        base = tuple if issubclass(kind, tuple) else kind
-        items = list(base.__iter__(value))  # type: ignore[attr-defined]
+        base: Any = tuple if issubclass(kind, tuple) else kind
+        items = list(base.__iter__(value))
         tag = {list: b"l", tuple: b"t", set: b"e", frozenset: b"z"}[base]
         kinds = set(map(type, items)) if base in (list, tuple) and len(items) > 8 else set()
         if kinds == {float} or (kinds == {int} and all(-(2**63) <= x < 2**63 for x in items)):
@@ -117,7 +130,8 @@ class _Writer:
     def _scalar(self, value: np.generic, kind: type, depth: int) -> None:
         if issubclass(kind, str | bytes):  # an array would drop trailing NULs
             self.parts.append(b"u")
-            self.put(str.__str__(value) if issubclass(kind, str) else bytes(memoryview(value)), depth + 1)
+            plain: Any = str.__str__(value) if issubclass(kind, str) else b"".join([value])  # type: ignore[list-item]
+            self.put(plain, depth + 1)
         else:
             self._array(b"G", np.asarray(value))
 
@@ -146,8 +160,8 @@ class _Writer:
             self._text(b"Y", value.str)
         elif kind is type and issubclass(value, np.generic) and np.dtype(value).kind in KINDS:
             self._text(b"y", np.dtype(value).str)
-        elif kind is type and TYPES.get(value.__name__) is value:
-            self._text(b"p", value.__name__)
+        elif kind is type and value in TYPES.values():
+            self._text(b"p", next(name for name, known in TYPES.items() if known is value))
         else:
             found = self.swap(value)
             self.parts.append((b"R" if isinstance(found, Remote) else b"C") + U64.pack(found.id))

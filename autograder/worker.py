@@ -1,12 +1,13 @@
-"""The student's side of the wire: runs their code, answers one request at a time, and is trusted with nothing.
+"""The student's side of the wire: runs their code, answers one request at a time, is trusted with nothing.
 
-Everything in this process may be read and changed by the student's code, so it holds no test and no expected value;
-the other side believes of it only that bytes arrived.
+Everything in this process may be read and changed by the student's code, so it holds no test and no expected
+value; the other side believes of it only that bytes arrived.
 """
 
 from __future__ import annotations
 
 import operator
+import os
 import socket
 import sys
 import threading
@@ -17,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from autograder.extract import Problem, describe, execute, sliced
+from autograder.errors import StudentError
+from autograder.extract import describe, run_slice
 from autograder.wire import Callback, Frames, Remote, WireError, decode, encode_parts, send
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
@@ -124,7 +126,7 @@ class Worker:
         try:
             self._send(reply)
         except WireError as error:
-            self._send(_failure(Problem("WireError", f"the result cannot be sent: {error}", None, None)))
+            self._send(_failure(StudentError("WireError", f"the result cannot be sent: {error}")))
 
     def _do(self, operation: str, arguments: list[Any]) -> Any:
         if operation == "call":
@@ -144,28 +146,25 @@ class Worker:
         # A dataclass and a pickle look their module up by name.
         sys.modules["submission"] = self.module
         namespace = vars(self.module)
-        statements, problems = sliced(cells, wanted)
-        for statement in statements:
-            self._send(("at", statement.cell, statement.line))
-            problem = execute(statement, namespace)
-            if problem is not None:
-                problems.append(problem)
+        _, errors = run_slice(cells, wanted, namespace, lambda cell, line: self._send(("at", cell, line)))
         return {
-            "errors": [(p.kind, p.message, p.cell, p.line) for p in problems],
+            "errors": [(e.kind, e.message, e.cell, e.line) for e in errors],
             "missing": [name for name in wanted if name not in namespace],
             "functions": {name: namespace[name] for name in wanted if callable(namespace.get(name))},
         }
 
 
-def _failure(problem: Problem) -> tuple[Any, ...]:
-    return ("error", problem.kind, problem.message, problem.cell, problem.line)
+def _failure(error: StudentError) -> tuple[Any, ...]:
+    return ("error", error.kind, error.message, error.cell, error.line)
 
 
 def serve(fd: int) -> None:
     """Be a worker on this descriptor until it closes."""
     sys.argv = ["submission"]
-    sys.stdin = open(0)
-    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
-    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        mode = "w" if number else "r"
+        setattr(
+            sys, name, os.fdopen(number, mode, 1, encoding="utf-8", errors="backslashreplace", closefd=False)
+        )
     np.random.seed()  # or every submission would draw the fork server's numbers
     Worker(socket.socket(fileno=fd)).serve()

@@ -99,9 +99,10 @@ def student_files(assignments: Mapping[str, Assignment]) -> dict[str, bytes]:
     for assignment in assignments.values():
         source = assignment.source
         notebook = student_notebook(source)
-        home = "labs" if assignment.is_lab else f"assignments/{assignment.name}"
-        files[f"{home}/{source.name}"] = write_percent(notebook).encode()
-        files[f"{home}/{source.stem}.ipynb"] = write_notebook(notebook).encode()
+        path = notebook_path(assignment)
+        home = str(PurePosixPath(path).parent)
+        files[str(PurePosixPath(path).with_suffix(".py"))] = write_percent(notebook).encode()
+        files[path] = write_notebook(notebook).encode()
         checks = "labs/checks" if assignment.is_lab else f"{home}/tests/public"
         files |= {f"{checks}/{path.name}": path.read_bytes() for path in assignment.public}
         if assignment.is_lab:
@@ -112,6 +113,17 @@ def student_files(assignments: Mapping[str, Assignment]) -> dict[str, bytes]:
         else:
             files[f"{home}/assignment.toml"] = reduced_toml(assignment.folder / "assignment.toml").encode()
     return dict(sorted(files.items()))
+
+
+def notebook_path(assignment: Assignment) -> str:
+    """Where an assignment's notebook lies in every tree, relative to its root."""
+    home = "labs" if assignment.is_lab else f"assignments/{assignment.name}"
+    return f"{home}/{assignment.source.stem}.ipynb"
+
+
+def recorded(folder: Path) -> set[str]:
+    """The files that were written into a folder by `write_tree`."""
+    return set(_read_record(folder).get("files") or {})
 
 
 def reduced_toml(path: Path) -> str:

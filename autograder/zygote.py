@@ -1,9 +1,9 @@
 """The fork server: a process with NumPy and friends loaded that forks one confined child per submission.
 
-It starts once per class, inside bubblewrap where there is one, with an empty environment; it never runs a student's
-code, has no threads, and hands each child nothing but the descriptors that came for it. Three kinds of socket:
-`control` (requests, with descriptors), one `life` per child (its pidfd, ready, exit status; "K" or closing kills it),
-and `lease`, which closes when the grader dies, upon which everything here ends.
+It starts once per class, inside bubblewrap where there is one, with an empty environment; it never runs a
+student's code, has no threads, and hands each child nothing but the descriptors that came for it. Three kinds
+of socket: `control` (requests, with descriptors), one `life` per child (its pidfd, ready, exit status; "K" or
+closing kills it), and `lease`, which closes when the grader dies, upon which everything here ends.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import signal
 import socket
 import struct
 import sys
+import traceback
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -30,7 +31,7 @@ MAX_DESCRIPTORS = 8
 
 @dataclass
 class Child:
-    """A forked child: its process id here, the socket of its life, its uid, and its folder where it has one."""
+    """A forked child: its process id here, its life's socket, its uid, and its folder where it has one."""
 
     pid: int
     life: socket.socket
@@ -43,7 +44,7 @@ class Zygote:
 
     Args:
         control, lease: see above.
-        config: level, limits, uids, folder, covered, visible, environment, tree (written by `sandbox.Sandbox`).
+        config: level, limits, uids, folder, covered, visible, environment (written by `fork_server.Sandbox`).
     """
 
     def __init__(self, control: socket.socket, lease: socket.socket, config: dict[str, Any]) -> None:
@@ -89,7 +90,8 @@ class Zygote:
                 elif fd in self.children:
                     with suppress(OSError):
                         self.children[fd].life.recv(16)
-                    # Whether "K" or the end of the stream: the grader wants it gone. It stays ours until reaped.
+                    # Whether "K" or the end of the stream: the grader wants it gone. It stays ours until
+                    # reaped.
                     os.kill(self.children[fd].pid, signal.SIGKILL)
                     poll.unregister(fd)
 
@@ -158,7 +160,8 @@ class Zygote:
             if uid is not None:
                 os.chown(folder, uid, uid)
         else:
-            # The next fork makes the first process of a new pid namespace, a child of this process all the same.
+            # The next fork makes the first process of a new pid namespace, a child of this process all the
+            # same.
             confine.rejoin(self.own_pids)
             confine.unshare(confine.NEWPID)
         pid = os.fork()
@@ -184,7 +187,9 @@ class Zygote:
             self._forget([life.fileno(), *fds])
             os.setsid()
             home = self._confine(role, uid, folder)
-            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            nothing = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(nothing, 0)
+            os.close(nothing)
             os.dup2(fds[0], 1)
             os.dup2(fds[0], 2)
             os.close(fds[0])
@@ -203,9 +208,12 @@ class Zygote:
             else:
                 from autograder.kernel_child import serve_kernel
 
-                serve_kernel(request["connection"], fds[1:])
-        finally:
+                serve_kernel(request["connection"], fds[1:], loopback=self.config["level"] != "uid")
             os._exit(0)
+        except BaseException:
+            traceback.print_exc()  # of ours: the student's errors are answers
+        finally:
+            os._exit(70)
 
     def _forget(self, keep: list[int]) -> None:
         """Close every descriptor but these, and disarm the objects that would close them again later."""
@@ -232,9 +240,8 @@ class Zygote:
         if self.namespaces:
             disk = 64 if role == "worker" else 256
             confine.enter_namespaces(covered=config["covered"], disk_mb=disk, role=role)
-        with suppress(OSError):  # if memory runs out, the student's process is the one to go
-            with open("/proc/self/oom_score_adj", "w") as file:
-                file.write("1000")
+        with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")  # if the machine runs out of memory, the student's process is the one to go
         threads = (64 if role == "worker" else 256) if uid is not None else 1024 if self.namespaces else None
         confine.limit(config["limits"], role=role, threads=threads)
         if config["level"] != "none":

@@ -35,6 +35,7 @@ class Course:
 
     def __init__(self, folder: Path, programs: Path) -> None:
         self.folder, self.programs = folder, programs
+        self.environ = ENVIRON | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
         self.assignment: Assignment = load_assignment(ROOT / "assignments" / HOMEWORK)
         self.tests = [(p, t) for p in self._test_files() for t in collect_tests([p])]
         self.cells = code_cells(self.assignment.notebook.read_bytes())
@@ -70,7 +71,7 @@ class Course:
         (tree / "tests").mkdir(parents=True)
         shutil.copytree(self.assignment.folder / "tests" / "public", tree / "tests" / "public")
         shutil.copy(self.assignment.folder / "assignment.toml", tree)
-        ENVIRON["MLSYS_LAB_COURSE"] = str(self.folder / "tree")
+        self.environ["MLSYS_LAB_COURSE"] = str(self.folder / "tree")
 
     def _otter(self) -> None:
         tests = self.folder / "otter" / "tests"
@@ -83,9 +84,9 @@ class Course:
                     lines += [f"@test_case(points={t.points}, hidden={t.hidden})", f"def {t.name}(env):"]
                     lines += [f"    run_test({str(path)!r}, {t.name!r}, env)"]
             (tests / f"{question}.py").write_text("\n".join(lines) + "\n")
-        generate = [str(self.programs / "otter"), "generate", "-t", str(tests), "-o", str(tests.parent)]
-        cpu_seconds([*generate, "--no-environment"], cwd=tests.parent, environ=ENVIRON)
-        self.otter_zip = next(tests.parent.glob("*.zip"))
+        self.otter_zip = tests.parent / "autograder.zip"
+        generate = [str(self.programs / "otter"), "generate", "-t", str(tests), "-o", str(self.otter_zip)]
+        cpu_seconds([*generate, "--no-environment"], cwd=tests.parent, environ=self.environ)
 
     def _nbgrader(self) -> None:
         self.nbgrader = self.folder / "nbgrader"
@@ -97,7 +98,7 @@ class Course:
             "c.ClearSolutions.enforce_metadata = False\nc.ExecutePreprocessor.timeout = 120\n"
         )
         command = [str(self.programs / "nbgrader"), "generate_assignment", HOMEWORK, "--force"]
-        cpu_seconds(command, cwd=self.nbgrader, environ=ENVIRON)
+        cpu_seconds(command, cwd=self.nbgrader, environ=self.environ)
         self.for_nbgrader = cells
 
     def _test_cell(self, path: Path, test: TestResult) -> str:
@@ -122,7 +123,7 @@ class Course:
             for name in names:
                 shutil.copy(self.assignment.notebook, Path(place) / name)
             command = [sys.executable, "-c", MAIN, "grade", HOMEWORK, *names, "--jobs", "1", *options]
-            spent = cpu_seconds(command, cwd=Path(place), environ=ENVIRON)
+            spent = cpu_seconds(command, cwd=Path(place), environ=self.environ)
             rows = json.loads((Path(place) / "grades" / HOMEWORK / "summary.json").read_text())["submissions"]
             assert [r["score"] == r["max_score"] for r in rows] == [True] * n, "ours must grade them all"
             return spent
@@ -139,7 +140,7 @@ class Course:
             "no:cacheprovider",
         ]
         command += ["--nbval-cell-timeout=120", str(self.plain)]
-        return sum(cpu_seconds(command, cwd=self.folder, environ=ENVIRON) for _ in range(n))
+        return sum(cpu_seconds(command, cwd=self.folder, environ=self.environ) for _ in range(n))
 
     def otter(self, n: int) -> float:
         """CPU seconds of n calls of `otter run`, its grading without a container."""
@@ -151,7 +152,7 @@ class Course:
                 spent += cpu_seconds(
                     [*command, "-o", place, str(Path(place) / self.plain.name)],
                     cwd=Path(place),
-                    environ=ENVIRON,
+                    environ=self.environ,
                 )
                 scored = json.loads((Path(place) / "results.json").read_text())
                 earned = sum(t.get("score", 0) for t in scored["tests"])
@@ -167,7 +168,7 @@ class Course:
             place.mkdir(parents=True)
             shutil.copy(self.nbgrader / "release" / HOMEWORK / f"{HOMEWORK}.ipynb", place)
         command = [str(self.programs / "nbgrader"), "autograde", HOMEWORK, "--force"]
-        return cpu_seconds(command, cwd=self.nbgrader, environ=ENVIRON)
+        return cpu_seconds(command, cwd=self.nbgrader, environ=self.environ)
 
 
 def main() -> int:

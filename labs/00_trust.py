@@ -9,6 +9,9 @@
 #     needs:
 #     - nbclient
 #     parts:
+#     - autograder
+#     - viz
+#     paths:
 #     - training
 #     - inference
 #     - operations
@@ -30,7 +33,7 @@
 # | **Before** | nothing |
 
 # %% tags=["setup"]
-# Setup, safe to run again: installs the course where it is missing, sets one thread and the plot style.
+# Setup, safe to run again: installs the course where it is missing, sets the plot style.
 import importlib
 import os
 import subprocess
@@ -40,8 +43,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 try:
     from autograder.machine import describe
 except ImportError:
-    wheels = [f"--find-links={up}wheels" for up in ("", "../", "../../") if os.path.isdir(up + "wheels")]
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", *wheels]
+    near = [up + "wheels" for up in ("", "../", "../../") if os.path.isdir(up + "wheels")]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", *(f"--find-links={f}" for f in near)]
     subprocess.run([*pip, "mlsys-lab-course==0.1.0", "nbclient", "scikit-learn"], check=True)
     importlib.invalidate_caches()
     from autograder.machine import describe
@@ -54,7 +57,7 @@ print(describe())
 # %%
 import matplotlib.pyplot as plt
 
-# Samuel and Mietchen, GigaScience 13 (2024), giad113: notebooks behind papers in PubMed Central, run again.
+# Notebooks behind papers in PubMed Central, run again: Samuel and Mietchen, GigaScience 13 (2024).
 survey = {"same result": 879, "ran": 1_203, "installed": 10_388, "in Python": 22_578}
 fig, ax = plt.subplots()
 bars = ax.barh(list(survey), list(survey.values()), color=PALETTE["reference"])
@@ -87,7 +90,7 @@ quiet = ["--log-level=40"]
 
 
 def session(notebook, steps):
-    """Play a person in a fresh kernel. A step: a cell's index runs it, (index, new source) edits it."""
+    """Play a person in a fresh kernel: an index runs that cell, (index, new source) edits it."""
     notebook = nbformat.from_dict(notebook)
     client = NotebookClient(notebook, timeout=60, kernel_name="python3", extra_arguments=quiet)
     with client.setup_kernel():
@@ -126,7 +129,8 @@ bars = ax.bar(["saved notebook", "clean start"], [shown, true], color=PALETTE["m
 ax.bar_label(bars, fmt="%.1f GB", label_type="center")
 bound(ax, 24, "24 GB: the GPU")
 prediction(ax, 0.3, predicted_gb)
-ax.set(ylabel="memory (GB)", xlim=(-0.5, 1.7), ylim=(0, 35), title="It fits in the file, and not on the GPU")
+ax.set(xlim=(-0.5, 1.7), ylim=(0, 35), ylabel="memory (GB)")
+ax.set_title("It fits in the file, and not on the GPU")
 show(fig)
 
 # %% [markdown]
@@ -205,7 +209,8 @@ stale = find_stale(counts, reads, writes)
 fig, ax = plt.subplots()
 for i, (count, text) in enumerate(zip(counts, sources, strict=True)):
     label = text.split(" =")[0] + (", stale" if i in stale else "")
-    ax.plot(count, i, "o", markersize=14, color=PALETTE["yours" if i in stale else "idle"], label=label)
+    color = PALETTE["yours" if i in stale else "idle"]
+    ax.plot(count, i, "o", markersize=14, color=color, label=label)
     ax.annotate(label, (count + 0.2, i), va="center")
 ax.set(xlabel="execution count", ylabel="cell", yticks=range(4), xlim=(0.5, 7.5), ylim=(3.5, -0.5))
 ax.set_title(f"The last cell ran last, and is stale ({whose})")
@@ -304,12 +309,13 @@ whose = "yours" if solved("lab00.q2") else "the reference"
 sessions = [colleague(rng) for rng in np.random.default_rng(0).spawn(400)]
 wrong = np.array([is_wrong for _, is_wrong in sessions])
 warned = np.array([look(counts) != ([], [], 0) for counts, _ in sessions])
-share = {"order check warns": 100 * wrong[warned].mean(), "counts look clean": 100 * wrong[~warned].mean()}
-print(f"{(~warned).sum()} of 400 files look clean; {share['counts look clean']:.0f} % of these are wrong")
+share = {"order check warns": wrong[warned].mean(), "counts look clean": wrong[~warned].mean()}
+print(f"{(~warned).sum()} of 400 files look clean; {share['counts look clean']:.0%} of these are wrong")
 
 # %%
 fig, ax = plt.subplots()
-bars = ax.barh(list(share), list(share.values()), color=[PALETTE["yours"], PALETTE["idle"]], height=0.5)
+percent = [100 * value for value in share.values()]
+bars = ax.barh(list(share), percent, color=[PALETTE["yours"], PALETTE["idle"]], height=0.5)
 ax.bar_label(bars, fmt="%.0f %%", label_type="center")
 prediction(ax, predicted_percent, 1)
 ax.set(xlabel="files with a wrong total (%)", xlim=(0, 100))
@@ -330,7 +336,7 @@ show(fig)
 def run_headless(sources, defaults, values):
     """Run cells from a clean start and return what they leave behind.
 
-    sources: the text of each cell, n strings; defaults: the index of the cell that sets the parameters.
+    sources: the text of each cell, n strings; defaults: index of the cell that sets the parameters.
     values: the parameters to use instead, name to value.
     Returns the state, name to value, without the entry "__builtins__" that exec adds.
     """
@@ -419,12 +425,12 @@ def changed(before, after):
 
 writers = {".ipynb": nbformat.writes, ".py": lambda run: jupytext.writes(run, fmt="py:percent")}
 sizes = {name: changed(*(write(run) for run in runs.values())) for name, write in writers.items()}
-
-# %%
 fig, ax = plt.subplots()
-bars = ax.barh(list(sizes), [size for _, size in sizes.values()], color=PALETTE["communication"], height=0.5)
+bytes_each = [size for _, size in sizes.values()]
+bars = ax.barh(list(sizes), bytes_each, color=PALETTE["communication"], height=0.5)
 ax.bar_label(bars, [f"{size:,} B in {lines} lines" for lines, size in sizes.values()], padding=4)
-ax.set(xscale="log", xlim=(10, 1e6), xlabel="bytes in the diff", title="One changed character, twice reviewed")
+ax.set(xscale="log", xlim=(10, 1e6), xlabel="bytes in the diff")
+ax.set_title("One changed character, twice reviewed")
 show(fig)
 
 # %% [markdown]
@@ -460,7 +466,8 @@ ax.plot(asked, truth, "-", color=PALETTE["reference"], label="clean runs of the 
 ax.plot(asked, by_text, "o", color=PALETTE["yours"], label=f"cache, key: inputs and text ({whose})")
 ax.plot(asked, by_inputs, "o", color=PALETTE["idle"], label="cache, key: inputs")
 ax.legend()
-ax.set(xlabel="requests at a time", ylabel="memory (GB)", title="A cache with too small a key is a stale cell")
+ax.set(xlabel="requests at a time", ylabel="memory (GB)")
+ax.set_title("A cache with too small a key is a stale cell")
 show(fig)
 
 # %% [markdown]

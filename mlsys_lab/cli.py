@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 what was checked failed, 2 wrong usage (one line that name
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -66,6 +67,9 @@ def run_tests(
 
 def main() -> None:
     """Entry point: mounts the autograder's commands and turns every foreseen error into one line."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a sign gets a question mark
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     own = _own_autograder()
     if own:
         _stop(own, 2)

@@ -6,6 +6,9 @@ than the picture.
 
 from __future__ import annotations
 
+import base64
+from html import escape
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -45,13 +48,14 @@ def show(figure: Any) -> None:
 
     text = text_of(figure)
     if _in_notebook():
-        from io import BytesIO
-
-        from IPython.display import Image, display
+        from IPython.display import display
 
         buffer = BytesIO()
         figure.savefig(buffer, format="png")
-        display(Image(data=buffer.getvalue(), format="png", alt=text))
+        data = base64.b64encode(buffer.getvalue()).decode("ascii")
+        # JupyterLab gives an image/png output no alternative text; an img element keeps it.
+        image = f'<img alt="{escape(text)}" src="data:image/png;base64,{data}">'
+        display({"text/html": image, "text/plain": text}, raw=True)
     else:
         print(text)
     plt.close(figure)
@@ -103,7 +107,8 @@ def _line(line: Any) -> str:
         return f'Point "{name}": ({_number(x[0])}, {_number(y[0])}).'
     if x.size == 2 and y[0] == y[1] and tuple(x) == (0.0, 1.0):
         return f'Bound "{name}": {_number(y[0])}.'
-    return f'Line "{name}": {x.size} points from ({_number(x[0])}, {_number(y[0])}) to ({_number(x[-1])}, {_number(y[-1])}).'
+    first, last = (f"({_number(x[i])}, {_number(y[i])})" for i in (0, -1))
+    return f'Line "{name}": {x.size} points from {first} to {last}.'
 
 
 def _number(value: float) -> str:

@@ -1,0 +1,316 @@
+"""The main job on a small homework: scores, reports, resume, the clean start, what students may see."""
+
+from __future__ import annotations
+
+import csv
+import html.parser
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autograder.assignment import Limits, load_assignment
+from autograder.classroom import Plan, grade_class, opened_sandboxes
+from autograder.report import gradebook, html_report, plain
+from autograder.submission import collect
+from autograder.verify import verify
+
+ROOT = Path(__file__).resolve().parents[2]
+LIBRARY = ROOT / "mlsys_lab"
+SECRET = 987654321.5
+
+SOLVED = {
+    "double": "def double(x):\n    return x + x\n",
+    "mean": "def mean(x):\n    return x.sum() / x.size\n",
+}
+
+
+def notebook(*cells: str, metadata: dict[str, Any] | None = None) -> bytes:
+    made = [
+        {
+            "cell_type": "code",
+            "id": f"c{i}",
+            "metadata": metadata or {},
+            "execution_count": 7,
+            "outputs": [{"output_type": "stream", "name": "stdout", "text": "an old output"}],
+            "source": c,
+        }
+        for i, c in enumerate(cells)
+    ]
+    return json.dumps({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}).encode()
+
+
+@pytest.fixture
+def assignment(toy, tmp_path):
+    """The toy homework with one more hidden test, which knows a secret."""
+    folder = tmp_path / "toy"
+    shutil.copytree(toy, folder)
+    (folder / "tests" / "hidden" / "test_secret.py").write_text(
+        "import numpy as np\nimport pytest\nfrom autograder.compare import close\n"
+        '@pytest.mark.question("q2")\n@pytest.mark.points(0)\n@pytest.mark.hidden\n'
+        "def test_secret(student):\n"
+        f'    """Another mean"""\n    close(student.mean(np.full(3, {SECRET})), {SECRET}, input={SECRET})\n'
+    )
+    return load_assignment(folder)
+
+
+def graded(assignment, folder, files, *, level="namespaces", nbval=False, out=None, **options):
+    folder.mkdir(exist_ok=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    found = collect([folder], assignment)
+    out = out or folder.parent / "out"
+    rows = grade_class(found, assignment, Plan(level, LIBRARY, nbval, 2), out, **options)
+    return {r.student: r for r in rows}, out
+
+
+def test_scores_are_the_points_of_the_passed_tests(sandboxed, assignment, tmp_path):
+    half = SOLVED["double"] + "def mean(x):\n    return x[0] * 0 + 3.0\n"
+    files = {
+        "full_toy.ipynb": notebook("import numpy as np", SOLVED["double"], SOLVED["mean"]),
+        "half_toy.ipynb": notebook("import numpy as np", half),
+        "none_toy.py": b"# %%\ndef double(x):\n    raise NotImplementedError\n",
+    }
+    rows, out = graded(assignment, tmp_path / "class", files)
+    assert {k: (r.score, r.max_score, r.status) for k, r in rows.items()} == {
+        "full": (18, 18, "graded"),
+        "half": (14, 18, "graded"),
+        "none": (0, 18, "graded"),
+    }
+    with (out / "gradebook.csv").open(newline="") as stream:
+        book = {line["student"]: line for line in csv.DictReader(stream)}
+    assert (book["half"]["q1"], book["half"]["q2"], book["half"]["score"]) == ("9", "5", "14")
+
+
+def test_the_clean_start_counts_with_the_share_of_the_other_points(sandboxed, assignment, tmp_path):
+    wrong_mean = "def mean(x):\n    return 0.0\n"
+    files = {
+        "runs_toy.ipynb": notebook("import numpy as np", SOLVED["double"], SOLVED["mean"]),
+        "half_toy.ipynb": notebook("import numpy as np", SOLVED["double"], wrong_mean),
+        "raises_toy.ipynb": notebook("import numpy as np", SOLVED["double"], SOLVED["mean"], "1 / 0"),
+        "empty_toy.ipynb": notebook("x = 1"),
+        "tagged_toy.ipynb": notebook(
+            "import numpy as np",
+            *SOLVED.values(),
+            "1 / 0",
+            metadata={"tags": ["raises-exception", "nbval-skip"]},
+        ),
+    }
+    rows, _ = graded(assignment, tmp_path / "class", files, nbval=True)
+    assert {k: (r.score, r.clean_start) for k, r in rows.items()} == {
+        "runs": (20, 2),
+        "half": (10, 1),
+        "raises": (18, 0),
+        "empty": (0, 0),
+        "tagged": (18, 0),
+    }
+    assert "ZeroDivisionError" in rows["raises"].clean_start_message
+    assert rows["runs"].max_score == 20
+
+
+def test_the_same_folder_resumes_and_a_changed_submission_is_graded_again(sandboxed, assignment, tmp_path):
+    files = {
+        "ada_toy.ipynb": notebook("import numpy as np", *SOLVED.values()),
+        "bob_toy.ipynb": notebook("import numpy as np", SOLVED["double"]),
+    }
+    started: list[str] = []
+    keep = {"on_start": lambda s: started.append(s.student)}
+    graded(assignment, tmp_path / "class", files, **keep)
+    first = sorted(started)
+    graded(assignment, tmp_path / "class", files, **keep)
+    assert sorted(started) == first == ["ada", "bob"]
+    files["bob_toy.ipynb"] = notebook("import numpy as np", *SOLVED.values())
+    rows, out = graded(assignment, tmp_path / "class", files, **keep)
+    assert started[2:] == ["bob"]
+    assert rows["bob"].score == 18
+    (out / "ada_toy" / "report.html").unlink()
+    test = assignment.public[0]
+    test.write_text(test.read_text() + "\n# another version of the tests\n")
+    graded(load_assignment(assignment.folder), tmp_path / "class", files, **keep)
+    assert sorted(started[3:]) == ["ada", "bob"]
+
+
+class Reader(html.parser.HTMLParser):
+    """What a page says, and which elements and addresses it has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text, self.tags, self.links = "", [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [v for k, v in attrs if k in ("src", "href") and v]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_what_a_student_gets_holds_no_hidden_value_and_their_own_error_with_its_line(
+    sandboxed, assignment, tmp_path
+):
+    evil = "<script>alert(1)</script><img src=http://x.example/y>\x1b[31m\u202e"
+    text = (
+        "def double(x):\n    y = 1\n    return nothing_here\n"
+        f"def mean(x):\n    print({evil!r})\n    raise ValueError({evil!r} + repr(x))\n"
+    )
+    rows, out = graded(
+        assignment, tmp_path / "class", {"eve_toy.ipynb": notebook("import numpy as np", text)}
+    )
+    page = (out / "eve_toy" / "report.html").read_text()
+    result = (out / "eve_toy" / "results.json").read_text()
+    for said in (page, result):
+        assert "987654321" not in said, "a hidden test's input or value came out"
+    reader = Reader()
+    reader.feed(page)
+    assert "NameError: name 'nothing_here' is not defined (cell 2, line 3)" in reader.text
+    assert "script" not in reader.tags
+    assert [link for link in reader.links if not link.startswith("#")] == []
+    assert not set(page) & set("\x1b\u202e")
+    assert "<script>alert(1)</script>" in reader.text, "shown as text"
+    assert rows["eve"].score == 0
+
+
+def test_results_json_has_gradescopes_fields(sandboxed, assignment, tmp_path):
+    _, out = graded(assignment, tmp_path / "class", {"a_toy.py": SOLVED["double"].encode()})
+    result = json.loads((out / "a_toy" / "results.json").read_text())
+    known = {"score", "execution_time", "output", "output_format", "visibility", "tests", "extra_data"}
+    assert set(result) <= known
+    assert sum(t["score"] for t in result["tests"]) == result["score"] == 9
+    for test in result["tests"]:
+        assert set(test) <= {"name", "score", "max_score", "status", "output", "visibility", "number", "tags"}
+        assert test["status"] in ("passed", "failed")
+        assert 0 <= test["score"] <= test["max_score"]
+
+
+def test_a_memory_hog_and_a_deadline_leave_the_next_question_its_points(sandboxed, assignment, tmp_path):
+    limits = Limits(call_s=0.5, question_s=1.0, submission_s=8.0, memory_mb=256)
+    tight = load_assignment(assignment.folder)
+    object.__setattr__(tight, "limits", limits)
+    text = "def double(x):\n    while True: pass\n" + SOLVED["mean"]
+    rows, _ = graded(tight, tmp_path / "class", {"a_toy.py": text.encode()})
+    assert rows["a"].score == 9
+    timed_out = [t.message for t in rows["a"].tests if t.question == "q1"]
+    assert "no answer within 0.5 s" in timed_out[0]
+    assert "not run again" in timed_out[1]
+
+
+def test_top_level_code_that_hangs_costs_only_what_needs_it(sandboxed, assignment, tmp_path):
+    text = (
+        "def wait():\n    while True: pass\nlimit = wait()\ndef double(x):\n    return x + x + limit\n"
+        + SOLVED["mean"]
+    )
+    rows, _ = graded(assignment, tmp_path / "class", {"a_toy.py": text.encode()})
+    assert rows["a"].score == 9
+    assert any("Timeout" in note for note in rows["a"].notes)
+
+
+def test_spawned_jobs_grade_as_forked_ones(sandboxed, assignment, tmp_path, monkeypatch):
+    files = {"a_toy.py": "".join(SOLVED.values()).encode(), "b_toy.py": SOLVED["mean"].encode()}
+    forked, _ = graded(assignment, tmp_path / "class", files)
+    monkeypatch.setenv("MLSYS_LAB_START_METHOD", "spawn")
+    spawned, _ = graded(assignment, tmp_path / "class", files, out=tmp_path / "other")
+    assert (
+        {k: r.score for k, r in spawned.items()}
+        == {k: r.score for k, r in forked.items()}
+        == {"a": 18, "b": 9}
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("\x1b]0;title\x07after", "after"),
+        ("a\rb", "a\nb"),
+        ("left\u202eright", "leftright"),
+        ("a\x00b\x08c", "abc"),
+        ("\tindented", "    indented"),
+        ("\ud800", ""),
+    ],
+)
+def test_control_sequences_are_not_obeyed(text, shown):
+    assert plain(text) == shown
+
+
+def test_formulas_in_a_gradebook_are_text(assignment, tmp_path):
+    from dataclasses import replace
+
+    from autograder.grade import failed
+    from autograder.submission import Submission
+
+    row = failed(Submission("n", "=HYPERLINK(1)", "x"), assignment, "@sum", False, {})
+    cells = list(csv.reader(gradebook([row], assignment).splitlines()))[1]
+    assert "'=HYPERLINK(1)" in cells
+    assert "'@sum" in cells
+    assert "'-1+1" in gradebook([replace(row, student="-1+1")], assignment)
+
+
+def test_a_report_of_an_ungraded_submission_says_why(assignment):
+    from autograder.grade import failed
+    from autograder.submission import Submission
+
+    row = failed(Submission("n", "s", "x"), assignment, "the file is <empty>", True, {})
+    page = html_report(row, assignment, {"version": "v", "sandbox": "none"})
+    assert "the file is &lt;empty&gt;" in page
+    assert "Graded without a sandbox" in page
+
+
+def findings(assignment) -> dict[str, tuple[bool, tuple[str, ...]]]:
+    return {f.claim: (f.ok, f.detail) for f in verify(assignment, library=LIBRARY, level="namespaces")}
+
+
+def test_verify_holds_for_a_sound_homework_and_names_what_is_unsound(sandboxed, toy, tmp_path):
+    from autograder.pair import pair
+
+    folder = tmp_path / "toy"
+    shutil.copytree(toy, folder)
+    (folder / "mutants").mkdir()
+    (folder / "mutants" / "triples.py").write_text(
+        '"""Triples"""\n# kills: q1\ndef double(x):\n    return 3 * x\n'
+    )
+    pair(folder / "toy.py")
+    sound = findings(load_assignment(folder))
+    assert all(ok for ok, _ in sound.values()), sound
+    assert len(sound) >= 7
+
+    (folder / "mutants" / "survivor.py").write_text(
+        '"""Right"""\n# kills: q2\ndef mean(x):\n    return x.mean()\n'
+    )
+    (folder / "tests" / "public" / "test_toy.py").open("a").write(
+        '\n@pytest.mark.question("q1")\n@pytest.mark.points(1)\ndef test_always(student):\n    """Always"""\n'
+    )
+    (folder / "tests" / "public" / "test_told.py").write_text("# return x.sum() / x.size\nreturn_value = 1\n")
+    broken = findings(load_assignment(folder))
+    wrong = {claim: detail for claim, (ok, detail) in broken.items() if not ok}
+    said = json.dumps(list(wrong.items()))
+    assert "it keeps all points of q2" in said
+    assert "add up to 21" in said
+    assert "test_always gives 1" in said
+
+
+def test_sandboxes_of_one_assignment_are_two_views(sandboxed, assignment):
+    with opened_sandboxes(assignment, "namespaces", LIBRARY) as (workers, kernels):
+        code = (
+            "def double(x):\n"
+            "    import importlib.util\n"
+            "    return [importlib.util.find_spec(n) is not None\n"
+            "            for n in ('mlsys_lab', 'autograder.grade')]\n"
+        )
+        with workers.worker() as worker:
+            worker.load([code], ["double"])
+            assert worker.student.double(0) == [False, False]
+        assert kernels.view.tree is not None
+
+
+def test_a_hidden_tests_error_names_nothing_that_the_code_could_choose():
+    from autograder.errors import StudentError, WorkerDied
+
+    for error in (
+        StudentError("Secret42", "42", 42, 42),
+        StudentError("ValueError", "42", 42, 42),
+        WorkerDied("WorkerDied", "the code ended its own process (exit 42)", 42, 42),
+    ):
+        assert "42" not in error.withheld()
+        assert "42" in error.public()

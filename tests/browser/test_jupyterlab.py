@@ -1,0 +1,248 @@
+"""A learner in a real JupyterLab: opens, runs, errs, sees it drawn, mends, saves; Chromium drives it.
+
+The server is the one that `mlsys-lab open --no-browser` starts. Run with MLSYS_LAB_SHOTS=DIR for pictures.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autograder.assignment import find
+from autograder.notebook import code_cells
+from autograder.workspace import course_files, put_files
+
+ROOT = Path(__file__).resolve().parents[2]
+TOKEN = "test"
+QUIET = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+WRONG = "return [0]"
+RIGHT = [
+    "stale = set()",
+    "for _ in counts:",
+    "    for i, mine in enumerate(counts):",
+    "        for j, other in enumerate(counts):",
+    "            if i != j and reads[i] & writes[j] and (other > mine or j in stale):",
+    "                stale.add(i)",
+    "return sorted(stale)",
+]
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def server(browser: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """The workspace and the address of a running `open`; the path has a space and an umlaut."""
+    home = tmp_path_factory.mktemp("Kurs für mich")
+    put_files(course_files(find(ROOT)), home)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    start = "from mlsys_lab.cli import main; main()"
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    with (home / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", start, "open", "--no-browser", "--port", str(port)],
+            cwd=home,
+            env=os.environ | {"JUPYTER_TOKEN": TOKEN, "PYTHONPATH": path},
+            stdout=log,
+            stderr=log,
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(lambda: get(address, "status") is not None, 60, "the server answers")
+        yield home / "workspace", address
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def chromium(browser: str) -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=browser, headless=True, args=list(QUIET))
+        yield started
+        started.close()
+
+
+def get(address: str, what: str) -> Any:
+    """An answer of the server's API, or None while it does not answer."""
+    try:
+        with urllib.request.urlopen(f"{address}/api/{what}?token={TOKEN}", timeout=5) as reply:
+            return json.load(reply)
+    except OSError:
+        return None
+
+
+def wait_for(holds: Any, seconds: float, claim: str) -> None:
+    ends = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < ends, f"not within {seconds:g} s: {claim}"
+        time.sleep(0.1)
+
+
+class Notebook:
+    """One notebook open in a page; counts every request that would leave the machine."""
+
+    def __init__(self, chromium: Any, address: str, path: str) -> None:
+        self.address, self.foreign = address, []
+        self.page = chromium.new_page(viewport={"width": 1200, "height": 900})
+        self.page.on("request", self._note)
+        self.page.goto(f"{address}/lab/tree/{path}?token={TOKEN}&reset")
+        self.page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=120_000)
+        # The page says "idle" before there is a kernel; the server knows.
+        wait_for(self._kernel_idle, 60, "a kernel is idle")
+        self.page.wait_for_timeout(500)
+
+    def _note(self, request: Any) -> None:
+        own = (self.address, self.address.replace("http", "ws"), "data:", "blob:")
+        if not request.url.startswith(own):
+            self.foreign.append(request.url)
+
+    def _kernel_idle(self) -> bool:
+        kernels = get(self.address, "kernels")
+        return bool(kernels) and all(k["execution_state"] == "idle" and k["connections"] for k in kernels)
+
+    def run_all(self) -> None:
+        self.page.get_by_role("menuitem", name="Run", exact=True).click()
+        self.page.locator(".lm-Menu-itemLabel", has_text="Run All Cells").first.click()
+        self.page.wait_for_timeout(300)
+        pending = self.page.locator(".jp-InputPrompt", has_text="[*]")
+        wait_for(lambda: pending.count() == 0 and self._kernel_idle(), 120, "all cells have run")
+
+    def cell(self, text: str) -> Any:
+        return (
+            self.page.locator(".jp-CodeCell")
+            .filter(has=self.page.locator(".cm-content", has_text=text))
+            .first
+        )
+
+    def run(self, text: str) -> str:
+        """Run the cell that holds a text; returns what it printed."""
+        cell = self.cell(text)
+        cell.locator(".cm-content").click()
+        self.page.keyboard.press("Control+Enter")
+        self.page.wait_for_timeout(200)
+        busy = cell.locator(".jp-InputPrompt", has_text="[*]")
+        wait_for(lambda: busy.count() == 0, 60, "the cell has run")
+        return str(cell.locator(".jp-OutputArea").first.inner_text())
+
+    def type_over(self, text: str, line: str, new: list[str]) -> None:
+        """Replace one line of a cell by typing, as a person does: the editor indents what follows."""
+        cell = self.cell(text)
+        cell.locator(".cm-line", has_text=line).click()
+        self.page.keyboard.press("Home")
+        self.page.keyboard.press("Shift+End")
+        for i, row in enumerate(new):
+            if i:
+                self.page.keyboard.press("Enter")
+                self.page.keyboard.press("Shift+Home")  # the indentation that the editor proposes
+                row = "    " + row
+            self.page.keyboard.insert_text(row)
+
+    def save(self) -> None:
+        self.page.keyboard.press("Control+s")
+
+
+def test_a_learner_errs_sees_it_drawn_mends_it_and_saves(server, chromium):
+    workspace, address = server
+    lab = Notebook(chromium, address, "labs/00_trust.ipynb")
+    assert lab.page.locator(".jp-Toolbar", has_text="MLSys Lab").count(), "the kernel is shown by its name"
+
+    lab.run_all()
+    assert "not solved yet" in lab.cell('check("lab00.q1"').inner_text()
+    assert lab.page.locator('.jp-OutputArea-output[data-mime-type*="error"]').count() == 0
+    pictures = lab.page.locator(".jp-OutputArea-output img")
+    assert pictures.count() >= 4
+    assert all(pictures.nth(i).get_attribute("alt") for i in range(pictures.count())), (
+        "each picture has its words"
+    )
+
+    lab.type_over("def stale_cells", "raise NotImplementedError", [WRONG])
+    lab.run("def stale_cells")
+    said = lab.run('check("lab00.q1"')
+    assert "expected" in said
+    assert "hint 1" in said.lower()
+    drawn = lab.cell('check("lab00.q1"').locator("figure.check img, .jp-OutputArea img")
+    assert drawn.count() == 1
+    assert "expected" in drawn.get_attribute("alt")
+
+    lab.type_over("def stale_cells", WRONG, RIGHT)
+    lab.run("def stale_cells")
+    assert "lab00.q1: correct" in lab.run('check("lab00.q1"')
+
+    text = workspace / "labs" / "00_trust.py"
+    before = text.read_text(encoding="utf-8")
+    lab.save()
+    wait_for(lambda: text.read_text(encoding="utf-8") != before, 20, "saving writes the paired .py")
+    after = text.read_text(encoding="utf-8")
+    assert "stale.add(i)" in after
+    assert code_cells(after.encode(), ".py") == code_cells(text.with_suffix(".ipynb").read_bytes())
+    assert lab.foreign == []
+    lab.page.close()
+
+
+def test_what_was_saved_is_there_again_and_is_not_renewed(server, chromium):
+    from autograder.jupyter import prepare
+
+    workspace, address = server
+    report = prepare(workspace.parent, workspace)
+    assert report.created == report.updated == report.kept == []
+    lab = Notebook(chromium, address, "labs/00_trust.ipynb")
+    assert lab.cell("stale.add(i)").count() == 1
+    lab.page.close()
+
+
+def test_every_homework_runs_to_its_end_unsolved(server, chromium):
+    workspace, address = server
+    found = sorted(p.relative_to(workspace) for p in (workspace / "assignments").glob("*/hw*.ipynb"))
+    for path in found:
+        homework = Notebook(chromium, address, path.as_posix())
+        homework.run_all()
+        assert homework.page.locator('.jp-OutputArea-output[data-mime-type*="error"]').count() == 0
+        assert "not solved yet" in homework.cell("check(").inner_text()
+        assert homework.foreign == []
+        homework.page.close()
+
+
+def test_pictures_of_the_notebooks_in_light_and_dark(server, chromium):
+    folder = os.environ.get("MLSYS_LAB_SHOTS")
+    if not folder:
+        pytest.skip("pictures are made with --shots DIR")
+    workspace, address = server
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    labs = ["labs/00_trust.ipynb"]
+    homework = [
+        p.relative_to(workspace).as_posix() for p in sorted(workspace.glob("assignments/*/hw*.ipynb"))
+    ]
+    for path in [*labs, *homework]:
+        for theme in ("Light", "Dark"):
+            shot = Notebook(chromium, address, path)
+            shot.page.get_by_role("menuitem", name="Settings", exact=True).click()
+            shot.page.locator(".lm-Menu-itemLabel", has_text="Theme").first.hover()
+            shot.page.locator(".lm-Menu-itemLabel", has_text=f"JupyterLab {theme}").first.click()
+            shot.run_all()
+            name = f"{Path(path).stem}-{theme.lower()}"
+            for i, screen in enumerate(("top", "figure")):
+                picture = shot.page.locator(".jp-OutputArea-output img").nth(1)
+                if i and picture.count():
+                    picture.scroll_into_view_if_needed()
+                elif not i:
+                    shot.page.locator(".jp-Cell").first.scroll_into_view_if_needed()
+                shot.page.wait_for_timeout(800)
+                shot.page.screenshot(path=Path(folder) / f"{name}-{screen}.png")
+            shot.page.close()

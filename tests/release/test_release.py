@@ -1,0 +1,195 @@
+"""The students' repository: complete, without a secret, the same when made again, and it works by itself."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import site
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from autograder import VERSION
+from autograder.assignment import UsageError, find
+from autograder.pair import SETUP
+from autograder.release import build_wheel, leaks, release
+from autograder.student import solution_lines
+from autograder.workspace import course_files
+
+ROOT = Path(__file__).resolve().parents[2]
+ALL = find(ROOT)
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("release") / "course"
+    release(list(ALL.values()), out, ROOT)
+    return out
+
+
+@pytest.fixture(scope="module")
+def empty_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python that has the dependencies and nothing of ours."""
+    home = tmp_path_factory.mktemp("empty")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True)
+    (packages,) = home.glob("lib/python*/site-packages")
+    # As plain folders, so that no .pth in them leads to this repository.
+    (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()) + "\n")
+    return home / "bin" / "python"
+
+
+def ask(python: Path, code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "MLSYS_LAB_COURSE")}
+    environment |= {"PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "MPLBACKEND": "agg"}
+    return subprocess.run(
+        [str(python), "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_it_holds_what_a_student_needs(released):
+    there = contents(released)
+    wanted = ["README.md", "lab.py", "constraints.txt", "LICENSE", "LICENSE-text", "NOTICE", "jupytext.toml"]
+    assert set(wanted) <= set(there)
+    assert f"wheels/mlsys_lab_course-{VERSION}-py3-none-any.whl" in there
+    for assignment in find(released).values():
+        assert assignment.notebook.is_file()
+        assert assignment.public
+        assert not assignment.hidden
+    assert set(find(released)) == set(ALL)
+
+
+def test_it_holds_no_secret(released):
+    assert leaks(contents(released), list(ALL.values())) == []
+
+
+def test_making_it_again_changes_nothing(released):
+    before = contents(released)
+    assert release(list(ALL.values()), released, ROOT) == [f"{released}: nothing has changed"]
+    assert contents(released) == before
+
+
+def test_what_a_student_changed_stays(tmp_path):
+    release([ALL["lab00"]], tmp_path / "out", ROOT)
+    mine = tmp_path / "out" / "labs" / "00_trust.py"
+    mine.write_text("mine = 1\n")
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    release([ALL["lab00"]], tmp_path / "out", ROOT)
+    assert mine.read_text() == "mine = 1\n"
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+
+
+def test_only_what_is_released_is_in_it_and_a_later_release_adds(tmp_path):
+    others = [n for n in ALL if n != "lab00"]
+    release([ALL["lab00"]], tmp_path / "out", ROOT)
+    wheel = next((tmp_path / "out" / "wheels").glob("*.whl"))
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "autograder/course/labs/00_trust.ipynb" in names
+    assert not [n for n in names for other in others if f"course/assignments/{other}/" in n]
+    assert list(find(tmp_path / "out")) == ["lab00"]
+    for other in others:
+        release([ALL[other]], tmp_path / "out", ROOT)
+    assert set(find(tmp_path / "out")) == set(ALL)
+
+
+def test_the_wheel_holds_the_library_and_the_students_course_alone(released):
+    (path,) = (released / "wheels").glob("*.whl")
+    wheel = zipfile.ZipFile(path)
+    course = {
+        n.removeprefix("autograder/course/"): wheel.read(n) for n in wheel.namelist() if "/course/" in n
+    }
+    assert course == course_files(ALL)
+    tops = {n.split("/")[0] for n in wheel.namelist()}
+    assert tops == {"mlsys_lab", "autograder", f"mlsys_lab_course-{VERSION}.dist-info"}
+
+
+def test_equal_sources_give_an_equal_wheel():
+    course = {"labs/checks/test_00.py": b"x = 1\n"}
+    assert build_wheel(course) == build_wheel(course)
+
+
+def planted(kind: str) -> dict[str, bytes]:
+    lab = ALL["lab00"]
+    line = max(solution_lines(lab.source), key=len)
+    homework = next(a for a in ALL.values() if a.hidden)
+    mutant = min((homework.folder / "mutants").glob("*.py"))
+    wheel = io.BytesIO()
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("autograder/course/labs/notes.py", f"    {line}\n")
+    cell = {"cell_type": "markdown", "metadata": {}, "source": ["Here:\n", f"{line}\n"]}
+    return {
+        "line": {"notes.md": f"text\n   {line}  \n".encode()},
+        "line in a notebook": {"a.ipynb": json.dumps({"nbformat": 4, "cells": [cell]}).encode()},
+        "line in a wheel": {"wheels/x.whl": wheel.getvalue()},
+        "marker": {"a.py": b"def f():\n    ### BEGIN SOLUTION\n"},
+        "folder": {"assignments/hw1/tests/hidden/test_x.py": b""},
+        "hidden test": {"assignments/hw1/tests/public/test_h.py": homework.hidden[0].read_bytes()},
+        "mutant": {"extra.py": mutant.read_bytes()},
+        "solved source": {"labs/00_trust.py": lab.source.read_bytes()},
+    }[kind]
+
+
+KINDS = ("line", "line in a notebook", "line in a wheel", "marker", "folder", "hidden test", "mutant")
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "solved source"])
+def test_a_planted_secret_is_found(kind):
+    assert leaks(planted(kind), list(ALL.values()))
+
+
+def test_a_release_into_the_instructors_repository_is_refused():
+    with pytest.raises(UsageError, match="name another folder"):
+        release([ALL["lab00"]], ROOT, ROOT)
+
+
+@pytest.mark.poor
+def test_the_setup_cell_installs_the_wheel_beside_the_notebook_and_runs_again(released, empty_python):
+    if ask(empty_python, "import pip", released).returncode:
+        pytest.skip("no pip among the dependencies")
+    folder = released / "labs"
+    without = ask(empty_python, "import autograder", folder)
+    assert "No module named 'autograder'" in without.stderr
+    for _ in range(2):
+        done = ask(empty_python, SETUP + "\nimport autograder\nprint(autograder.__file__)", folder)
+        assert done.returncode == 0, done.stderr
+        line, place = done.stdout.splitlines()
+        assert "Python" in line
+        assert "CPU core" in line
+        assert Path(place).is_relative_to(empty_python.parents[1])
+
+
+@pytest.mark.poor
+def test_the_wheel_alone_opens_and_checks_lab_00_in_any_folder(released, empty_python, tmp_path):
+    (wheel,) = (released / "wheels").glob("*.whl")
+    (packages,) = empty_python.parents[1].glob("lib/python*/site-packages")
+    for name in ("autograder", "mlsys_lab"):
+        shutil.rmtree(packages / name, ignore_errors=True)
+    zipfile.ZipFile(wheel).extractall(packages)
+    folder = tmp_path / "Ordner für Übungen"
+    folder.mkdir()
+    code = """
+from pathlib import Path
+from autograder.jupyter import prepare, workspace_for
+root, workspace = workspace_for()
+assert root.name == "course", root
+prepare(root, workspace)
+import os
+os.chdir(workspace / "labs")
+from autograder.check import check, skip
+print(check("lab00.q1", lambda *given: []))
+print(check("lab00.q1", skip("lab00.q1")))
+"""
+    done = ask(empty_python, code, folder)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert "False" in said
+    assert "lab00.q1: correct, 2 tests, 3 points" in said
+    assert (folder / "workspace" / "labs" / "00_trust.ipynb").is_file()

@@ -1,0 +1,137 @@
+"""Work is never overwritten; what nobody touched is renewed; one finds the course from anywhere."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+
+from autograder import workspace as ws
+from autograder.assignment import UsageError
+from autograder.jupyter import settle_pairs, workspace_for
+from autograder.workspace import RECORD, course_root, make_workspace, write_tree
+
+ROOT = Path(__file__).resolve().parents[2]
+OLD = {"labs/a.py": b"1\n", "labs/a.ipynb": b"{1}", "labs/t.py": b"t\n"}
+NEW = {"labs/a.py": b"2\n", "labs/a.ipynb": b"{2}", "labs/t.py": b"u\n"}
+
+
+def test_untouched_files_are_renewed_and_a_second_time_nothing_happens(tmp_path):
+    assert write_tree(OLD, tmp_path, kind="workspace").created == ["labs/a.py", "labs/a.ipynb", "labs/t.py"]
+    assert sorted(write_tree(NEW, tmp_path, kind="workspace").updated) == sorted(OLD)
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.json")}
+    report = write_tree(NEW, tmp_path, kind="workspace")
+    assert (report.created, report.updated, report.kept, report.lines()) == ([], [], [], [])
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+@pytest.mark.parametrize("touched", ["labs/a.py", "labs/a.ipynb"])
+def test_a_changed_file_keeps_itself_and_its_twin_and_the_new_version_lies_aside(tmp_path, touched):
+    write_tree(OLD, tmp_path, kind="workspace")
+    (tmp_path / touched).write_bytes(b"mine")
+    report = write_tree(NEW, tmp_path, kind="workspace")
+    assert (tmp_path / touched).read_bytes() == b"mine"
+    assert sorted(report.kept) == ["labs/a.ipynb", "labs/a.py"]
+    assert report.updated == ["labs/t.py"]
+    assert (tmp_path / "new-version" / "labs" / "a.py").read_bytes() == b"2\n"
+    assert any("labs/a.py: kept as you changed it" in line for line in report.lines())
+    assert write_tree(NEW, tmp_path, kind="workspace").lines() == []
+    assert (tmp_path / touched).read_bytes() == b"mine"
+
+
+def test_a_file_that_was_there_before_is_somebodys_work(tmp_path):
+    (tmp_path / "labs").mkdir()
+    (tmp_path / "labs" / "t.py").write_bytes(b"mine")
+    report = write_tree(OLD, tmp_path, kind="workspace")
+    assert (tmp_path / "labs" / "t.py").read_bytes() == b"mine"
+    assert report.kept == ["labs/t.py"]
+
+
+def test_work_that_equals_the_new_version_needs_no_copy(tmp_path):
+    write_tree(OLD, tmp_path, kind="workspace")
+    (tmp_path / "labs" / "t.py").write_bytes(b"u\n")
+    assert write_tree(NEW, tmp_path, kind="workspace").kept == []
+    assert not (tmp_path / "new-version").exists()
+
+
+def test_a_broken_record_stops_before_anything_is_written(tmp_path):
+    write_tree(OLD, tmp_path, kind="workspace")
+    (tmp_path / RECORD).write_text("{")
+    with pytest.raises(UsageError, match="not valid JSON"):
+        write_tree(NEW, tmp_path, kind="workspace")
+    assert (tmp_path / "labs" / "t.py").read_bytes() == b"t\n"
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
+    write_tree(OLD, tmp_path, kind="workspace")
+
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space"):
+        write_tree(NEW, tmp_path, kind="workspace")
+    assert (tmp_path / "labs" / "t.py").read_bytes() == b"t\n"
+
+
+def test_the_workspace_holds_the_student_version_with_its_twins(tmp_path):
+    make_workspace(ROOT, tmp_path)
+    for path in [*tmp_path.rglob("*.py"), *tmp_path.rglob("*.ipynb")]:
+        assert "BEGIN SOLUTION" not in path.read_text(), path
+    pairs = list(tmp_path.rglob("*.ipynb"))
+    assert pairs
+    for path in pairs:
+        text = jupytext.read(path.with_suffix(".py"), fmt="py:percent")
+        assert [c.source for c in text.cells] == [c.source for c in nbformat.read(path, as_version=4).cells]
+        assert abs(path.stat().st_mtime - path.with_suffix(".py").stat().st_mtime) < 1
+    assert 'formats = "ipynb,py:percent"' in (tmp_path / "jupytext.toml").read_text()
+
+
+def test_the_course_is_found_from_below_and_by_name(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLSYS_LAB_COURSE", raising=False)
+    deep = tmp_path / "labs" / "checks"
+    deep.mkdir(parents=True)
+    assert course_root(deep) == tmp_path.resolve()
+    monkeypatch.setenv("MLSYS_LAB_COURSE", str(ROOT))
+    assert course_root(deep) == ROOT
+    monkeypatch.setenv("MLSYS_LAB_COURSE", str(tmp_path / "nowhere"))
+    with pytest.raises(UsageError, match="holds neither"):
+        course_root(deep)
+
+
+def test_without_any_course_the_error_names_the_fix(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLSYS_LAB_COURSE", raising=False)
+    monkeypatch.setattr(ws, "__file__", str(tmp_path / "autograder" / "workspace.py"))
+    with pytest.raises(UsageError, match="MLSYS_LAB_COURSE"):
+        course_root(tmp_path)
+
+
+def test_opening_inside_a_workspace_renews_that_one_from_its_course(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLSYS_LAB_COURSE", raising=False)
+    (tmp_path / "labs" / "checks").mkdir(parents=True)
+    assert workspace_for(tmp_path) == (tmp_path, tmp_path / "workspace")
+    write_tree(OLD | {"labs/checks/test_00.py": b""}, tmp_path / "workspace", kind="workspace")
+    assert workspace_for(tmp_path / "workspace" / "labs") == (tmp_path, tmp_path / "workspace")
+
+
+def test_a_notebook_saved_without_its_twin_brings_the_twin_along_and_keeps_the_old_one(tmp_path):
+    make_workspace(ROOT, tmp_path)
+    notebook = tmp_path / "labs" / "00_trust.ipynb"
+    content = nbformat.read(notebook, as_version=4)
+    content.cells.append(nbformat.v4.new_code_cell("added = 'in another editor'"))
+    nbformat.write(content, notebook)
+    later = time.time() + 100
+    os.utime(notebook, (later, later))
+    twin = notebook.with_suffix(".py")
+    old = twin.read_text()
+    assert settle_pairs(tmp_path) == [twin]
+    assert "in another editor" in twin.read_text()
+    assert [p.read_text() for p in (tmp_path / ".jupyter" / "backup").iterdir()] == [old]
+    twin.write_text(twin.read_text() + "\n# newer\n")
+    os.utime(twin, (later + 100, later + 100))
+    assert settle_pairs(tmp_path) == []
+    assert "# newer" in twin.read_text()
