@@ -181,9 +181,10 @@ def work(operation, n, itemsize):
 
 def measured_limits():
     """Peak (FLOP/s) and bandwidth (byte/s) of one core, measured."""
-    long, copy, square = np.ones(1 << 21), np.ones(1 << 21), np.ones((768, 768))
-    seconds = fastest(lambda: np.copyto(copy, long))
-    return 2 * 768**3 / fastest(lambda: square @ square, 3), 2 * long.nbytes / seconds
+    long, copy = np.ones(1 << 21), np.ones(1 << 21)
+    squares = [np.ones((n, n)) for n in (512, 768)]
+    peak = max(2 * len(a) ** 3 / fastest(lambda a=a: a @ a) for a in squares)
+    return peak, 2 * long.nbytes / fastest(lambda: np.copyto(copy, long))
 
 
 def measured_rates():
