@@ -1,7 +1,7 @@
 """A stand-in for `google.colab`: a notebook saved in Colab mounts a drive before it does anything else.
 
-Outside Colab that import fails, and with it a clean start that has nothing wrong with it. Here mounting says that
-there is nothing to mount, and the notebook goes on.
+Outside Colab that import fails, and with it a clean start that has nothing wrong with it. Here mounting says
+that there is nothing to mount, and the notebook goes on.
 """
 
 from __future__ import annotations
