@@ -19,7 +19,17 @@ from autograder.workspace import course_root
 _passed: dict[str, bool] = {}
 
 
-def check(question: str, *functions: Any, **values: Any) -> bool:
+class Verdict(int):
+    """True or False that shows nothing as a cell's last value: what a check has to say, it has printed."""
+
+    def __repr__(self) -> str:
+        return repr(bool(self))
+
+    def _ipython_display_(self) -> None:
+        pass
+
+
+def check(question: str, *functions: Any, **values: Any) -> Verdict:
     """Run the public tests of one question on your own work.
 
     Args:
@@ -41,7 +51,7 @@ def check(question: str, *functions: Any, **values: Any) -> bool:
         print(f"{question}: stopped before it finished")
     except Exception as error:  # whatever happens, the learner's notebook goes on
         print(f"{question}: cannot be checked: {' '.join(str(error).split())[:300]}")
-    return _passed[question]
+    return Verdict(_passed[question])
 
 
 def solved(question: str) -> bool:

@@ -259,7 +259,7 @@ def staged(assignment: Assignment) -> Iterator[Path]:
 
     with tempfile.TemporaryDirectory(prefix="mlsys-lab-tree-") as folder:
         write_tree(student_files({assignment.name: assignment}), Path(folder), kind="release")
-        os.chmod(folder, 0o755)  # a kernel of another uid reads it
+        Path(folder).chmod(0o755)  # a sandboxed kernel has another uid
         yield Path(folder)
 
 

@@ -310,7 +310,7 @@ sessions = [colleague(rng) for rng in np.random.default_rng(0).spawn(400)]
 wrong = np.array([is_wrong for _, is_wrong in sessions])
 warned = np.array([look(counts) != ([], [], 0) for counts, _ in sessions])
 share = {"order check warns": wrong[warned].mean(), "counts look clean": wrong[~warned].mean()}
-print(f"{(~warned).sum()} of 400 files look clean; {share['counts look clean']:.0%} of these are wrong")
+print(f"{(~warned).sum()} of 400 files look clean; {wrong[~warned].mean():.0%} of these are wrong")
 
 # %%
 fig, ax = plt.subplots()

@@ -41,7 +41,7 @@ def a_notebook(rng, n):
 @pytest.mark.question("q1")
 @pytest.mark.points(2)
 def test_an_input_that_ran_later_makes_a_cell_stale(student):
-    """A cell is stale when what it reads was run after it."""
+    """A cell is stale when what it reads ran later (shown: 1 for a stale cell)."""
     reads = [set(), {"a"}, {"a"}, {"b", "len"}, {"z"}]
     writes = [{"a"}, {"b"}, {"c"}, {"d"}, set()]
     for counts in ([5, 6, 3, 7, 4], [1, 2, 3, 4, 5], [9, 10, 12, 11, 2]):
@@ -53,7 +53,7 @@ def test_an_input_that_ran_later_makes_a_cell_stale(student):
 @pytest.mark.question("q1")
 @pytest.mark.points(1)
 def test_staleness_is_passed_on(student, rng):
-    """What is made from a stale value is stale too, over any number of cells."""
+    """What reads from a stale cell is stale too, over any number of cells (1: stale)."""
     chain = [{f"x{i - 1}"} for i in range(8)], [{f"x{i}"} for i in range(8)]
     cases = [([9, 8, 10, 11, 12, 13, 14, 15], *chain), *(a_notebook(rng, 8) for _ in range(12))]
     for counts, reads, writes in cases:

@@ -21,7 +21,7 @@ def double(x):
 
 
 def test_one_line_when_right(capsys):
-    assert check("toy.q1", double) is True
+    assert check("toy.q1", double)
     assert capsys.readouterr().out == "toy.q1: correct, 1 test, 6 points\n"
     assert solved("toy.q1")
 
@@ -32,7 +32,7 @@ def test_runs_public_tests_only(capsys):
 
 
 def test_says_what_differs_and_where_and_names_the_hint(capsys):
-    assert check("toy.q1", lambda x: x * 3) is False
+    assert not check("toy.q1", lambda x: x * 3)
     said = capsys.readouterr().out
     assert "0 of 1 tests pass" in said
     assert "12 of 12 values differ" in said
@@ -68,7 +68,7 @@ def leaves(x):
     ],
 )
 def test_never_raises_and_says_why(question, function, said, capsys):
-    assert check(question, function) is False
+    assert not check(question, function)
     assert said in capsys.readouterr().out
 
 
@@ -84,7 +84,7 @@ def test_an_interrupted_check_prints_one_line(capsys):
     def interrupted(x):
         raise KeyboardInterrupt
 
-    assert check("toy.q1", interrupted) is False
+    assert not check("toy.q1", interrupted)
     assert "stopped before it finished" in capsys.readouterr().out
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -69,6 +70,20 @@ def server(browser: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
         process.wait(20)
 
 
+@pytest.fixture(autouse=True)
+def within_four_minutes() -> Iterator[None]:
+    """A browser that hangs is a failure, not a run without end."""
+
+    def stop(*_: Any) -> None:
+        raise TimeoutError("the browser did not come to an end within four minutes")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(240)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
 @pytest.fixture(scope="module")
 def chromium(browser: str) -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
@@ -99,8 +114,9 @@ class Notebook:
     """One notebook open in a page; counts every request that would leave the machine."""
 
     def __init__(self, chromium: Any, address: str, path: str) -> None:
-        self.address, self.foreign = address, []
+        self.address, self.path, self.foreign = address, path, []
         self.page = chromium.new_page(viewport={"width": 1200, "height": 900})
+        self.page.set_default_timeout(60_000)
         self.page.on("request", self._note)
         self.page.goto(f"{address}/lab/tree/{path}?token={TOKEN}&reset")
         self.page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=120_000)
@@ -113,9 +129,22 @@ class Notebook:
         if not request.url.startswith(own):
             self.foreign.append(request.url)
 
+    def _session(self) -> Any:
+        return next((s for s in get(self.address, "sessions") or [] if s["path"] == self.path), None)
+
     def _kernel_idle(self) -> bool:
-        kernels = get(self.address, "kernels")
-        return bool(kernels) and all(k["execution_state"] == "idle" and k["connections"] for k in kernels)
+        session = self._session()
+        return (
+            bool(session)
+            and session["kernel"]["execution_state"] == "idle"
+            and session["kernel"]["connections"]
+        )
+
+    def close(self) -> None:
+        """Close the page and end the kernel, as a person does who shuts a notebook down."""
+        self.page.close()
+        url = f"{self.address}/api/sessions/{self._session()['id']}?token={TOKEN}"
+        urllib.request.urlopen(urllib.request.Request(url, method="DELETE"), timeout=20).close()
 
     def run_all(self) -> None:
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
@@ -180,6 +209,11 @@ def test_a_learner_errs_sees_it_drawn_mends_it_and_saves(server, chromium):
     drawn = lab.cell('check("lab00.q1"').locator("figure.check img, .jp-OutputArea img")
     assert drawn.count() == 1
     assert "expected" in drawn.get_attribute("alt")
+    if os.environ.get("MLSYS_LAB_SHOTS"):
+        Path(os.environ["MLSYS_LAB_SHOTS"]).mkdir(parents=True, exist_ok=True)
+        drawn.scroll_into_view_if_needed()
+        lab.page.wait_for_timeout(500)
+        lab.page.screenshot(path=Path(os.environ["MLSYS_LAB_SHOTS"]) / "00_trust-wrong-answer.png")
 
     lab.type_over("def stale_cells", WRONG, RIGHT)
     lab.run("def stale_cells")
@@ -193,7 +227,7 @@ def test_a_learner_errs_sees_it_drawn_mends_it_and_saves(server, chromium):
     assert "stale.add(i)" in after
     assert code_cells(after.encode(), ".py") == code_cells(text.with_suffix(".ipynb").read_bytes())
     assert lab.foreign == []
-    lab.page.close()
+    lab.close()
 
 
 def test_what_was_saved_is_there_again_and_is_not_renewed(server, chromium):
@@ -204,7 +238,7 @@ def test_what_was_saved_is_there_again_and_is_not_renewed(server, chromium):
     assert report.created == report.updated == report.kept == []
     lab = Notebook(chromium, address, "labs/00_trust.ipynb")
     assert lab.cell("stale.add(i)").count() == 1
-    lab.page.close()
+    lab.close()
 
 
 def test_every_homework_runs_to_its_end_unsolved(server, chromium):
@@ -216,7 +250,7 @@ def test_every_homework_runs_to_its_end_unsolved(server, chromium):
         assert homework.page.locator('.jp-OutputArea-output[data-mime-type*="error"]').count() == 0
         assert "not solved yet" in homework.cell("check(").inner_text()
         assert homework.foreign == []
-        homework.page.close()
+        homework.close()
 
 
 def test_pictures_of_the_notebooks_in_light_and_dark(server, chromium):
@@ -245,4 +279,4 @@ def test_pictures_of_the_notebooks_in_light_and_dark(server, chromium):
                     shot.page.locator(".jp-Cell").first.scroll_into_view_if_needed()
                 shot.page.wait_for_timeout(800)
                 shot.page.screenshot(path=Path(folder) / f"{name}-{screen}.png")
-            shot.page.close()
+            shot.close()
