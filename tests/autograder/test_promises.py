@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from autograder import enclosure, promises
 from autograder.promises import PROMISES, Row
 
