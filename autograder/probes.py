@@ -119,10 +119,7 @@ def send_signals(pids: list[int]) -> list[str]:
 def write_files(folders: list[str]) -> list[str]:
     """Make a file in each folder."""
     got = []
-    own = {os.environ["HOME"], os.environ["TMPDIR"], "/dev/shm"}
-    with suppress(OSError), open("/proc/self/mounts") as mounts:
-        folders = folders + [line.split()[1] for line in mounts]
-    for folder in set(folders) - own:
+    for folder in folders:
         path = os.path.join(folder, ".mlsys-lab-probe")
         try:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
@@ -131,6 +128,14 @@ def write_files(folders: list[str]) -> list[str]:
         except OSError:
             pass
     return got
+
+
+def write_mounts() -> list[str]:
+    """Make a file in every mounted folder but the own ones."""
+    own = {os.environ["HOME"], os.environ["TMPDIR"], "/dev/shm"}
+    with suppress(OSError), open("/proc/self/mounts") as mounts:
+        return write_files(sorted({line.split()[1] for line in mounts} - own))
+    return []
 
 
 def capabilities() -> list[str]:

@@ -118,7 +118,7 @@ PROMISES = (
     Promise("signals", "cannot signal the grader",
             lambda w, b: w.student.send_signals(_other_pids(b))),
     Promise("writes", "cannot write outside its own temporary folders",
-            lambda w, b: w.student.write_files([str(b.folder), *_FOLDERS])),
+            lambda w, b: w.student.write_files([str(b.folder), *_FOLDERS]) + w.student.write_mounts()),
     Promise("capabilities", "has no capability and no way to get one",
             lambda w, b: w.student.capabilities()),
     Promise("uid", "runs as a user of its own",

@@ -18,7 +18,7 @@ from autograder import enclosure, landlock, seccomp
 from autograder.assignment import Limits, UsageError
 from autograder.enclosure import View
 from autograder.errors import StudentError
-from autograder.fork_server import LEVELS, KernelProcess, Sandbox, SandboxError
+from autograder.fork_server import LEVELS, KernelProcess, Sandbox, SandboxError, spare_uids
 
 __all__ = [
     "LEVELS", "KernelProcess", "LevelStatus", "Sandbox", "SandboxError", "View", "available", "choose",
@@ -98,7 +98,7 @@ def _status(level: str, secrets: tuple[Path, ...]) -> LevelStatus:
         reason = "" if landlock.abi() else ": this kernel has no Landlock, so give its folder the mode 700"
         return LevelStatus(level, False, f"{seen} is readable inside{reason}")
     if level == "namespaces":
-        by = "root: a uid per submission" if os.geteuid() == 0 else "a user namespace: one uid for all"
+        by = "root: a uid per submission" if spare_uids() else "a user: one uid, in a user namespace, for all"
         return LevelStatus(level, True, f"bubblewrap works, as {by}")
     return LevelStatus(level, True, f"a uid per submission, seccomp, Landlock {landlock.abi()}")
 
@@ -115,8 +115,8 @@ def _missing(level: str) -> str:
         if shutil.which("bwrap") is None:
             return "bubblewrap is not installed (Debian, Ubuntu: apt-get install bubblewrap)"
         return ""
-    if os.geteuid() != 0:
-        return "switching to another uid needs root"
+    if not spare_uids():
+        return "another uid for each child needs root, in a container one that maps 65,536 uids"
     for path in enclosure.interpreter():
         for folder in [path, *path.parents]:
             if not folder.stat().st_mode & stat.S_IXOTH:

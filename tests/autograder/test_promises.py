@@ -9,9 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from autograder import enclosure, promises
 from autograder.promises import PROMISES, Row
-from tests.conftest import need
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = Path(__file__).with_name("readable_python.sh")
@@ -24,7 +25,9 @@ print(json.dumps([dataclasses.asdict(row) for row in promises.table(sys.argv[1])
 
 def elsewhere(level: str, *, uid: int) -> list[Row]:
     """The table of another user or level, on a machine whose Python all may read. Needs root."""
-    need("sandbox", os.geteuid() == 0 and os.path.exists("/usr/bin/unshare"))
+    private = ["unshare", "--mount", "--propagation", "private"]
+    if os.geteuid() != 0 or subprocess.run([*private, "true"], capture_output=True).returncode != 0:
+        pytest.skip("to show another user's machine needs root and the right to mount")
     closed = [
         folder
         for path in enclosure.interpreter()
@@ -33,7 +36,7 @@ def elsewhere(level: str, *, uid: int) -> list[Row]:
     ]
     assert len(closed) <= 1
     inside = [path for path in enclosure.interpreter() if closed and path.is_relative_to(closed[0])]
-    command = ["unshare", "--mount", "--propagation", "private", "sh", str(SCRIPT)]
+    command = [*private, "sh", str(SCRIPT)]
     command += [str(closed[0]) if closed else "", str(inside[0]) if inside else ""]
     command += ["setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups"] if uid else []
     command += [sys.executable, "-c", ASK, level]
