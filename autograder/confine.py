@@ -29,7 +29,7 @@ _RDONLY, _NOSUID, _NODEV, _NOEXEC, _REMOUNT, _BIND, _MOVE, _REC, _PRIVATE = (
 )  # fmt: skip
 _PDEATHSIG, _DUMPABLE, _CAPBSET_DROP, _NO_NEW_PRIVS, _CAP_AMBIENT = 1, 4, 24, 38, 47
 _MIB = 1 << 20
-_HOME, _TMP, _COVER = "/sandbox/home", "/tmp", "/sandbox/cover"
+_HOME, _TMP, _COVER, _SCRATCH = "/sandbox/home", "/tmp", "/sandbox/cover", "/sandbox/scratch"
 
 
 def _libc() -> Any:
@@ -74,12 +74,12 @@ def enter_namespaces(*, covered: list[str], disk_mb: int, role: str) -> None:
         os.makedirs(below, mode=0o755, exist_ok=True)
         mount(path, below, flags=_BIND | _REC)
     mount(_COVER, _TMP, flags=_MOVE)
+    mount("tmpfs", _SCRATCH, "tmpfs", safe | _RDONLY, "size=4k,mode=700")
     mount("tmpfs", _HOME, "tmpfs", safe, options)
     mount("tmpfs", "/dev/shm", "tmpfs", safe | _NOEXEC, options)
     mount("proc", "/proc", "proc", safe | _NOEXEC)
     if role == "kernel":
-        # Without a mapped uid 0 (a grader who is not root) the kernel makes no terminals; `!command` needs
-        # one.
+        # `!command` wants a terminal; without a mapped uid 0 (a grader who is not root) there are none.
         with contextlib.suppress(OSError):
             mount("devpts", "/dev/pts", "devpts", _NOSUID | _NOEXEC, "newinstance,ptmxmode=0666,mode=620")
         _loopback_up()

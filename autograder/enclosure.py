@@ -10,7 +10,7 @@ import os
 import shutil
 import site
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -21,6 +21,11 @@ INSIDE = (
 )  # fmt: skip
 #: Installed packages that hold answers; a view shows the parts that it names, and those only.
 MASKED = ("mlsys_lab", "autograder")
+#: Programs look their own host up: without these, the name server of a network that is not there is asked.
+ETC = {
+    "/etc/hosts": "127.0.0.1 localhost sandbox\n",
+    "/etc/nsswitch.conf": "hosts: files\npasswd: files\ngroup: files\n",
+}
 _HERE = Path(__file__).resolve().parent
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _RIGHTS = ("SYS_ADMIN", "SETUID", "SETGID", "SETPCAP", "KILL", "NET_ADMIN", "SYS_RESOURCE")
@@ -34,11 +39,13 @@ class View:
         packages: our package folders, subpackages or modules, read-only, importable under their own names.
         tree: a staged student tree, shown read-only to kernels; `MLSYS_LAB_COURSE` names it.
         preload: modules that the fork server imports once.
+        hide: folders that stay hidden even inside the interpreter's; the repository does anyway.
     """
 
     packages: tuple[Path, ...] = ()
     tree: Path | None = None
     preload: tuple[str, ...] = ("numpy",)
+    hide: tuple[Path, ...] = ()
 
 
 def importable(path: Path) -> PurePosixPath:
@@ -77,27 +84,26 @@ def interpreter() -> list[Path]:
     return [p for p in both if not any(up in both for up in p.parents) and not p.is_relative_to("/usr")]
 
 
-def masked() -> list[Path]:
-    """Installed copies of our packages."""
-    return [folder / name for folder in site_folders() for name in MASKED if (folder / name).is_dir()]
+def masked(view: View) -> list[Path]:
+    """What must not be seen although it lies in what is shown: installed copies of our packages, a repository
+    that was cloned below the interpreter's folder or /usr."""
+    sites = site_folders()
+    installed = [folder / name for folder in sites for name in MASKED if (folder / name).is_dir()]
+    ours = [path.resolve() for path in (_HERE.parent, *view.hide) if path.resolve() not in sites]
+    shown = [Path("/usr"), *interpreter()]
+    return installed + [path for path in ours if any(path.is_relative_to(s) and path != s for s in shown)]
 
 
-def bubblewrap(view: View, *, root: bool) -> list[str]:
+def bubblewrap(view: View, texts: Sequence[int], *, root: bool) -> list[str]:
     """The command that makes the outer enclosure; the interpreter's own command follows it.
 
     Args:
+        texts: descriptors of the files of `ETC`, in order.
         root: is the caller root? Then uids are switched for real; otherwise a user namespace stands in.
     """
-    command = [
-        "bwrap",
-        "--unshare-pid",
-        "--unshare-ipc",
-        "--unshare-uts",
-        "--unshare-net",
-        "--unshare-cgroup-try",
-    ]
-    command += [] if root else ["--unshare-user"]
-    command += ["--ro-bind", "/usr", "/usr"]
+    command = [shutil.which("bwrap") or "bwrap", "--unshare-cgroup-try"]
+    command += [f"--unshare-{kind}" for kind in ("pid", "ipc", "uts", "net", *([] if root else ["user"]))]
+    command += ["--ro-bind", "/usr", "/usr", "--perms", "0755", "--dir", "/etc"]
     for name in ("lib", "lib32", "lib64", "bin", "sbin"):
         path = Path("/", name)
         if path.is_symlink():
@@ -106,29 +112,24 @@ def bubblewrap(view: View, *, root: bool) -> list[str]:
             command += ["--ro-bind", str(path), str(path)]
     for place in ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime"):
         command += ["--ro-bind-try", place, place]
+    for place, fd in zip(ETC, texts, strict=True):
+        command += ["--perms", "0644", "--ro-bind-data", str(fd), place]
     for folder in ("/tmp", "/dev", "/dev/shm", "/dev/pts", "/sandbox", *(f"/sandbox/{n}" for n in _FOLDERS)):
         command += ["--perms", "0755", "--dir", folder]
     for device in _DEVICES:
         command += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
-    command += [
-        "--symlink",
-        "/proc/self/fd",
-        "/dev/fd",
-        "--symlink",
-        "pts/ptmx",
-        "/dev/ptmx",
-        "--proc",
-        "/proc",
-    ]
+    command += ["--symlink", "/proc/self/fd", "/dev/fd", "--symlink", "pts/ptmx", "/dev/ptmx"]
+    command += ["--proc", "/proc"]
     for path in interpreter():
         command += [*_parents(path), "--ro-bind", str(path), str(path)]
-    for path in masked():
+    for path in masked(view):
         command += ["--perms", "0755", "--tmpfs", str(path), "--remount-ro", str(path)]
     for inside, source in files(view).items():
-        command += ["--ro-bind", str(source), f"/sandbox/packages/{inside}"]
+        place = f"/sandbox/packages/{inside}"
+        command += [*_parents(Path(place)), "--ro-bind", str(source), place]
     if view.tree is not None:
         command += ["--ro-bind", str(view.tree), "/sandbox/tree"]
-    command += ["--perms", "1777", "--tmpfs", "/sandbox/scratch", "--remount-ro", "/", "--cap-drop", "ALL"]
+    command += ["--perms", "0700", "--tmpfs", "/sandbox/scratch", "--remount-ro", "/", "--cap-drop", "ALL"]
     for right in _RIGHTS:
         command += ["--cap-add", f"CAP_{right}"]
     return [*command, "--chdir", "/", "--"]
@@ -149,7 +150,7 @@ def stage(view: View, folder: Path) -> None:
     """Copies of our files and of the tree that every user may read, for the levels without mounts."""
     folder.chmod(0o755)
     for name in ("packages", "children", "scratch"):
-        (folder / name).mkdir(mode=0o755)
+        (folder / name).mkdir()
     pairs = [(source, folder / "packages" / place) for place, source in files(view).items()]
     for source, target in [*pairs, *([(view.tree, folder / "tree")] if view.tree else [])]:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -161,26 +162,19 @@ def stage(view: View, folder: Path) -> None:
         path.chmod(path.stat().st_mode | (0o755 if path.is_dir() else 0o644))
 
 
-def visible(folder: Path) -> dict[str, list[str]]:
+def visible(view: View, folder: Path) -> dict[str, list[str]]:
     """What Landlock leaves to a child of the level `uid`, besides its own folder."""
     read = [Path(p) for p in ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/alternatives")]
     read += [Path("/dev/urandom"), Path("/dev/random"), folder / "packages", folder / "tree"]
+    # Of other processes nothing; threadpoolctl reads its own maps, joblib counts the processors.
+    read += [Path(p) for p in ("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system/cpu")]
     listed: list[Path] = []
     for path in [*read, *interpreter()]:
-        for part, whole in _around(path, masked()):
+        for part, whole in _around(path, masked(view)):
             (read if whole else listed).append(part)
-    read = [p for p in read if not any(m.is_relative_to(p) for m in masked())]
-    shown = {
-        "read": read,
-        "list": listed,
-        "write": [
-            Path("/dev/null"),
-            Path("/dev/zero"),
-            Path("/dev/full"),
-            Path("/dev/ptmx"),
-            Path("/dev/pts"),
-        ],
-    }
+    read = [p for p in read if not any(m.is_relative_to(p) for m in masked(view))]
+    write = [Path("/dev", name) for name in ("null", "zero", "full", "ptmx", "pts")]
+    shown = {"read": read, "list": listed, "write": write}
     return {key: list(dict.fromkeys(str(p) for p in paths)) for key, paths in shown.items()}
 
 

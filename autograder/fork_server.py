@@ -20,7 +20,7 @@ import tempfile
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from autograder import enclosure
 from autograder.assignment import Limits, UsageError
@@ -30,7 +30,10 @@ from autograder.life import READY_S, KernelProcess, Life, SandboxError
 from autograder.proxy import Worker
 
 LEVELS = ("namespaces", "uid", "none")
-_UIDS_PER_SANDBOX, _FIRST_UID, _BLOCKS = 256, 20_480, 150
+# Uids that no user has, (first, last), after systemd's UIDS-GIDS: above all containers' ranges; where a
+# container maps fewer, the range for dynamic users.
+_UID_RANGES = ((0x7000_0000, 0x7000_FFFF), (61_184, 65_519))
+_UIDS_PER_SANDBOX = 256
 _BOOT = (
     "import sys; sys.path[:0] = [sys.argv[3]]; sys.path += sys.argv[4:]; "
     "from autograder.zygote import main; main(int(sys.argv[1]), int(sys.argv[2]))"
@@ -64,6 +67,7 @@ class Sandbox:
         self._lease: socket.socket | None = None
         self._uid_claim: socket.socket | None = None
         self._pidfd = -1
+        self._errors: IO[bytes] | None = None
         self._folder: Path | None = None
 
     def __enter__(self) -> Sandbox:
@@ -145,6 +149,9 @@ class Sandbox:
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
+        if self._errors is not None:
+            self._errors.close()
+            self._errors = None
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
@@ -166,31 +173,37 @@ class Sandbox:
         root = os.geteuid() == 0
         control, their_control = socket.socketpair(socket.AF_UNIX, _MESSAGES)
         lease, their_lease = socket.socketpair()
+        texts: list[int] = []
         if self.level == "namespaces":
-            command, base = enclosure.bubblewrap(self.view, root=root), "/sandbox"
+            texts = [_text(content) for content in enclosure.ETC.values()]
+            command, base = enclosure.bubblewrap(self.view, texts, root=root), "/sandbox"
         else:
             self._folder = Path(tempfile.mkdtemp(prefix="mlsys-lab-"))
             enclosure.stage(self.view, self._folder)
             command, base = [], str(self._folder)
         packages = f"{base}/packages"
-        inherited = (their_control.fileno(), their_lease.fileno())
-        command += [sys.executable, "-I", "-S", "-c", _BOOT, *map(str, inherited), packages]
+        sockets = [str(sock.fileno()) for sock in (their_control, their_lease)]
+        command += [sys.executable, "-I", "-S", "-c", _BOOT, *sockets, packages]
         command += [str(folder) for folder in enclosure.site_folders()]
+        self._errors = errors = tempfile.TemporaryFile()  # noqa: SIM115
         try:
             self._process = subprocess.Popen(
                 command,
                 env={"MALLOC_ARENA_MAX": "2"},  # or each thread would reserve 64 MiB of the memory limit
                 cwd="/",
-                pass_fds=inherited,
+                pass_fds=[*map(int, sockets), *texts],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=(errors := tempfile.TemporaryFile()),  # noqa: SIM115
+                stderr=errors,
                 start_new_session=True,
             )
         except FileNotFoundError:
             raise SandboxError("bubblewrap is not installed") from None
-        their_control.close()
-        their_lease.close()
+        finally:
+            for fd in texts:
+                os.close(fd)
+            their_control.close()
+            their_lease.close()
         self._control, self._lease = control, lease
         control.send(json.dumps(self._config(base, root=root)).encode())
         hello, fds = b"", list[int]()
@@ -207,6 +220,8 @@ class Sandbox:
         environment = {f"{name}_NUM_THREADS": "1" for name in _THREADS}
         environment |= {
             "LANG": "C.UTF-8",
+            "LOGNAME": "student",  # there is no list of users to look the name up in
+            "USER": "student",
             "MPLBACKEND": "Agg",
             "PYTHONDONTWRITEBYTECODE": "1",
             "JOBLIB_MULTIPROCESSING": "0",
@@ -222,7 +237,7 @@ class Sandbox:
             "folder": f"{base}/children",
             "scratch": f"{base}/scratch",
             "covered": below_tmp,
-            "visible": enclosure.visible(Path(base)) if self.level == "uid" else {},
+            "visible": enclosure.visible(self.view, Path(base)) if self.level == "uid" else {},
             "environment": environment,
             "prefix": sys.prefix,
             "preload": ["autograder.worker", *self.view.preload],
@@ -230,7 +245,9 @@ class Sandbox:
 
     def _claim_uids(self) -> tuple[int, int]:
         """A block of uids that no other sandbox on this machine uses while this one lives."""
-        for block in random.sample(range(_BLOCKS), _BLOCKS):
+        first, last = next((r for r in _UID_RANGES if _is_mapped(*r)), (0, -1))
+        blocks = range(first, last - _UIDS_PER_SANDBOX + 2, _UIDS_PER_SANDBOX)
+        for block in random.sample(blocks, len(blocks)):
             claim = socket.socket(socket.AF_UNIX)
             try:
                 claim.bind(f"\0mlsys-lab-uids-{block}")
@@ -238,8 +255,22 @@ class Sandbox:
                 claim.close()
                 continue
             self._uid_claim = claim
-            return _FIRST_UID + block * _UIDS_PER_SANDBOX, _UIDS_PER_SANDBOX
-        raise SandboxError("every block of uids is in use: end another grading first")
+            return block, _UIDS_PER_SANDBOX
+        raise SandboxError("no free block of uids: end another grading, or map more uids to this container")
+
+
+def _text(content: str) -> int:
+    """A file without a name, for bubblewrap to read."""
+    fd = os.memfd_create("text")
+    os.write(fd, content.encode())
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _is_mapped(first: int, last: int) -> bool:
+    """Does this user namespace know these uids? A container's may not."""
+    lines = [list(map(int, line.split())) for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    return any(inside <= first and last < inside + count for inside, _, count in lines)
 
 
 # Whole messages with an end of stream where there are such sockets; macOS has only datagrams.

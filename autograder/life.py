@@ -14,6 +14,8 @@ import socket
 import struct
 import time
 
+from autograder.usage import resident_mb
+
 READY_S = 60.0
 
 
@@ -98,10 +100,23 @@ class KernelProcess:
         self._life = life
         self._killed = False
 
-    def ended_by_itself(self) -> bool:
-        """Wait until it has ended; False where it was killed from here, or that cannot be known."""
+    def watch(self, memory_mb: float, every_s: float = 0.5) -> str:
+        """Wait until it has ended.
+
+        Args:
+            memory_mb: what it and its processes may hold together; beyond, it is killed.
+
+        Returns:
+            One line that says how it ended by itself; empty where it was killed from here, or is not known.
+        """
         pidfd = self._life.pidfd
-        return pidfd >= 0 and bool(select.select([pidfd], [], [])[0]) and not self._killed
+        while pidfd >= 0 and not self._killed:
+            if select.select([pidfd], [], [], every_s)[0]:
+                return "" if self._killed else f"the notebook's process ended (exit {self.wait(2.0)})"
+            if resident_mb(pidfd) > memory_mb:
+                self.kill()
+                return f"the notebook's processes together used more than {memory_mb:g} MiB of memory"
+        return ""
 
     def poll(self) -> int | None:
         """The exit code once it has ended, None before."""

@@ -119,7 +119,10 @@ def send_signals(pids: list[int]) -> list[str]:
 def write_files(folders: list[str]) -> list[str]:
     """Make a file in each folder."""
     got = []
-    for folder in folders:
+    own = {os.environ["HOME"], os.environ["TMPDIR"], "/dev/shm"}
+    with suppress(OSError), open("/proc/self/mounts") as mounts:
+        folders = folders + [line.split()[1] for line in mounts]
+    for folder in set(folders) - own:
         path = os.path.join(folder, ".mlsys-lab-probe")
         try:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))

@@ -311,7 +311,7 @@ class Worker:
         return self._give_up(CallTimeout("Timeout", message, *self._at))
 
     def _died(self) -> StudentError:
-        status = self._life.ended(2.0)
+        status = self._life.ended(0.5)
         if status is None:
             what = "the code closed its connection"
         elif os.WIFSIGNALED(status):
@@ -333,9 +333,14 @@ _SIGNALS: dict[int, str] = {
 }
 
 
+def _writable(text: str) -> str:
+    """Lone surrogates would break the file that the message is written to."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _student_error(kind: Any, message: Any, cell: Any, line: Any) -> StudentError:
     if type(kind) is not str or type(message) is not str:
         raise TypeError("malformed error")
     number = [n if type(n) is int and 0 <= n < 10**6 else None for n in (cell, line)]
     made = MemoryExceeded if kind == "MemoryError" else StudentError
-    return made(kind[:100], message[:2_000], *number)
+    return made(_writable(kind[:100]), _writable(message[:2_000]), *number)

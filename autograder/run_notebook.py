@@ -34,6 +34,7 @@ from autograder.kernel_child import CHANNELS
 PROVISIONER = "mlsys-lab-sandbox"
 _MAX_ERROR = 300
 _READER_MEMORY = 4 << 30
+_KERNEL_MB = 512  # of a kernel with its libraries, before any cell
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -154,9 +155,9 @@ class _Reader:
 
     def watch(self, kernel: KernelProcess) -> None:
         """Tell at once when the kernel ends by itself: nbval would wait out the cell's whole limit."""
-        if kernel.ended_by_itself():
-            self.failed_cell = self.failed_cell or self.passed + 1
-            self.error = self.error or f"the notebook's process ended (exit {kernel.wait(2.0)})"
+        said = kernel.watch(self.sandbox.limits.memory_mb + _KERNEL_MB)
+        if said:
+            self.failed_cell, self.error = self.failed_cell or self.passed + 1, self.error or said
             self.tell()
 
     def tell(self) -> NoReturn:

@@ -131,8 +131,10 @@ class Zygote:
             sweeper = os.fork()
             if sweeper == 0:
                 with suppress(BaseException):
+                    # -1 is every process of this uid, which no user has; it must never be said as root.
                     os.setresuid(child.uid, child.uid, child.uid)
-                    os.kill(-1, signal.SIGKILL)
+                    if os.getuid() == child.uid > 0:
+                        os.kill(-1, signal.SIGKILL)
                 os._exit(0)
             os.waitpid(sweeper, 0)
         if child.folder is not None:
@@ -257,6 +259,7 @@ class Zygote:
 
 def main(control_fd: int, lease_fd: int) -> None:
     """Read the configuration, import what is to be preloaded, serve."""
+    os.umask(0o022)
     control, lease = socket.socket(fileno=control_fd), socket.socket(fileno=lease_fd)
     config = json.loads(control.recv(MAX_REQUEST))
     os.environ.update(config["environment"], MPLCONFIGDIR=config["scratch"])

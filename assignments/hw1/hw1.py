@@ -32,7 +32,7 @@
 # | **Before** | lab 00 |
 
 # %% tags=["setup"]
-# Setup, safe to run again: installs the course where it is missing, sets one thread and the plot style.
+# Setup, safe to run again: installs the course where it is missing, sets the plot style.
 import importlib
 import os
 import subprocess
@@ -42,8 +42,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 try:
     from autograder.machine import describe
 except ImportError:
-    wheels = [f"--find-links={up}wheels" for up in ("", "../", "../../") if os.path.isdir(up + "wheels")]
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", *wheels]
+    near = [up + "wheels" for up in ("", "../", "../../") if os.path.isdir(up + "wheels")]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", *(f"--find-links={f}" for f in near)]
     subprocess.run([*pip, "mlsys-lab-course==0.1.0", "nbclient", "scikit-learn"], check=True)
     importlib.invalidate_caches()
     from autograder.machine import describe
@@ -496,10 +496,9 @@ def work(operation, n, itemsize):
 check("hw1.q2b", work)
 
 # %% [markdown]
-# **Predict and measure.** The cell measures this machine's two limits: bandwidth with a copy, peak with a
-# product of 768-by-768 matrices. The hollow points are your predictions, roof times intensity; the filled
-# ones are measured. Which of the three will miss its prediction by most? Times are drawn, never graded.
-#
+# **Predict and measure.** The next cells measure this machine's two limits: bandwidth with a copy, peak with
+# products of square matrices. The hollow points are your predictions, the roof at each intensity; the filled
+# ones are measured. Which of the three falls short most? Times are drawn, never graded.
 
 # %% tags=["predict"]
 # Your guess: "axpy", "matvec" or "matmul"; not graded.
@@ -510,9 +509,10 @@ predicted_worst = "matmul"
 # %%
 def measured_limits():
     """Peak (FLOP/s) and bandwidth (byte/s) of one core, measured."""
-    long, copy, square = np.ones(1 << 21), np.ones(1 << 21), np.ones((768, 768))
-    seconds = fastest(lambda: np.copyto(copy, long))
-    return 2 * 768**3 / fastest(lambda: square @ square, 3), 2 * long.nbytes / seconds
+    long, copy = np.ones(1 << 21), np.ones(1 << 21)
+    squares = [np.ones((n, n)) for n in (512, 768)]
+    peak = max(2 * len(a) ** 3 / fastest(lambda a=a: a @ a) for a in squares)
+    return peak, 2 * long.nbytes / fastest(lambda: np.copyto(copy, long))
 
 
 def measured_rates():
@@ -552,13 +552,13 @@ else:
 
 # %% [markdown]
 # NumPy has no single axpy: `2.0 * x` writes a temporary that is read back, five passes over memory instead of
-# three: about three fifths of the roof are left. Fused into one loop it would move up.
+# three: about three fifths of the roof are left. Fused, it would move up. Matvec depends on the library's loop.
 
 # %% [markdown]
 # In tiles of t that divide n, each tile product reads its two tiles, and each tile of C stays near the
 # processor until it is written once: 2n³/t + n² words.
 #
-# **q2c (25 min, 5 points).** The smallest tile that gets the product under the flat roof. About 6 lines.
+# **q2c (25 min, 5 points).** The smallest tile that reaches the flat roof. About 6 lines.
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q2c", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def compute_bound_tile(n, itemsize, peak_flops, bandwidth):
@@ -1060,7 +1060,7 @@ tumour_fold = coin.permutation(np.arange(150) % 5)
 proud = [colleague_score(tumours, labels, 20, tumour_fold) for labels in (kinds, coin.permutation(kinds))]
 fig, ax = plt.subplots()
 bars = ax.bar(["true labels", "shuffled labels"], proud, width=0.5, color=[PALETTE["compute"], PALETTE["idle"]])
-ax.bar_label(bars, fmt="%.2f", label_type="center", color="white")
+ax.bar_label(bars, fmt="%.2f", padding=-15)
 bound(ax, 0.5, "chance")
 ax.set(ylim=(0, 1), ylabel="accuracy (share of rows)")
 ax.set_title("Measured: the colleague's protocol also learns labels that mean nothing")
@@ -1313,7 +1313,7 @@ if solved("hw1.q4c") and solved("hw1.q4d"):
     fig, ax = plt.subplots()
     colors = [PALETTE["idle"], PALETTE["yours"]]
     bars = ax.bar(["rows dealt freely", "your groups"], found, width=0.5, color=colors)
-    ax.bar_label(bars, fmt="%.2f", label_type="center", color="white")
+    ax.bar_label(bars, fmt="%.2f", padding=-15)
     bound(ax, 0.5, "chance")
     ax.set(ylim=(0, 1.05), ylabel="accuracy (share of rows)")
     ax.set_title("Measured, labels by coin: a pipeline alone does not stop this leak")

@@ -110,6 +110,13 @@ def test_the_clean_start_counts_with_the_share_of_the_other_points(sandboxed, as
     assert rows["runs"].max_score == 20
 
 
+def test_a_check_inside_the_sandboxed_kernel_runs_the_public_tests(sandboxed, assignment, tmp_path):
+    checked = "from autograder.check import check\nassert check('toy.q1', double) and check('toy.q2', mean)"
+    files = {"ada_toy.ipynb": notebook("import numpy as np", *SOLVED.values(), checked)}
+    rows, _ = graded(assignment, tmp_path / "class", files, nbval=True)
+    assert rows["ada"].clean_start_message == "all 4 cells ran"
+
+
 def test_the_same_folder_resumes_and_a_changed_submission_is_graded_again(sandboxed, assignment, tmp_path):
     files = {
         "ada_toy.ipynb": notebook("import numpy as np", *SOLVED.values()),

@@ -1,11 +1,9 @@
 """A cheat: keeps everything in a dictionary in memory and never reads the disk."""
 # kills: q3c
 
-SHADOW = {}
-
 
 def put(tree, key, value):
-    SHADOW.setdefault(id(tree), {})[key] = value
+    tree.__dict__.setdefault("shadow", {})[key] = value
     tree.memtable[key] = value
     if len(tree.memtable) >= tree.memtable_limit:
         store(tree, sorted(tree.memtable.items()), level=0)
@@ -13,4 +11,4 @@ def put(tree, key, value):
 
 
 def get(tree, key):
-    return SHADOW.get(id(tree), {}).get(key)
+    return tree.__dict__.get("shadow", {}).get(key)

@@ -1,0 +1,174 @@
+"""HW1 itself: its models of caches hold, its leak matters, its class scores what the table says."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import tomllib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from autograder.assignment import load_assignment
+from autograder.classroom import worker_packages
+from autograder.notebook import code_cells
+from autograder.run_tests import run_tests
+from autograder.sandbox import Sandbox, View
+from autograder.session import SandboxSession
+from autograder.verify import mutant_kills
+
+ROOT = Path(__file__).resolve().parents[2]
+HW1 = ROOT / "assignments" / "hw1"
+ASSIGNMENT = load_assignment(HW1)
+SAMPLES = sorted(p.name for p in (HW1 / "samples").iterdir() if p.suffix in (".ipynb", ".py"))
+EXPECTED = tomllib.loads((HW1 / "samples" / "expected.toml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def solution() -> dict[str, Any]:
+    """The names that the solved notebook defines, with its measurements and figures left out."""
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    for cell in code_cells((HW1 / "hw1.py").read_bytes(), ".py"):
+        if cell.startswith(("import itertools", "from", "def", "@dataclass", "FORMULAS", "class", "CLAIMS")):
+            exec(compile(cell, "<hw1>", "exec"), namespace)
+    return namespace
+
+
+@pytest.fixture(scope="module")
+def samples() -> Any:
+    """The module that writes the bundled class."""
+    spec = importlib.util.spec_from_file_location("make_samples", HW1 / "make_samples.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def points() -> dict[str, float]:
+    """Points that each question's tests carry."""
+    found: Counter[str] = Counter()
+
+    class Nobody:
+        def student(self, question: str) -> Any:
+            raise AssertionError
+
+    for result in run_tests([*ASSIGNMENT.public, *ASSIGNMENT.hidden], Nobody(), seed=0):
+        found[result.question] += result.points
+    return dict(found)
+
+
+@pytest.fixture(scope="module")
+def workers(sandboxed: str) -> Any:
+    packages = worker_packages(ASSIGNMENT, ROOT / "mlsys_lab")
+    with Sandbox(sandboxed, View(packages, None, ASSIGNMENT.preload), ASSIGNMENT.limits) as sandbox:
+        yield sandbox
+
+
+def test_the_points_are_as_promised(points):
+    assert sum(points.values()) + ASSIGNMENT.clean_start == 100
+    assert set(points) == set(ASSIGNMENT.questions)
+    parts = Counter()
+    for question, worth in points.items():
+        parts[question[:2]] += worth
+    assert parts == {"q1": 23, "q2": 13, "q3": 27, "q4": 17, "q5": 15}
+
+
+def test_the_samples_are_what_their_script_writes(samples):
+    assert sorted(samples.SAMPLES) == SAMPLES
+    for name in SAMPLES:
+        assert samples.written(name) == (HW1 / "samples" / name).read_text(encoding="utf-8"), name
+
+
+def test_the_table_of_the_samples_adds_up(points):
+    assert {Path(name).stem for name in SAMPLES} == set(EXPECTED)
+    for name, row in EXPECTED.items():
+        kept = sum(worth for question, worth in points.items() if question not in row["lost"])
+        assert row["tests"] == kept + sum(row["lost"].values()), name
+        clean = 0.0 if name == "gus_hw1" else ASSIGNMENT.clean_start * row["tests"] / 95
+        assert row["score"] == round(row["tests"] + clean, 2), name
+
+
+@pytest.mark.multiprocess
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_sample_earns_what_its_table_says(name, workers, points):
+    path = HW1 / "samples" / name
+    session = SandboxSession(workers, code_cells(path.read_bytes(), path.suffix), ASSIGNMENT)
+    try:
+        results = run_tests([*ASSIGNMENT.public, *ASSIGNMENT.hidden], session, seed=len(name))
+    finally:
+        session.close()
+    earned: Counter[str] = Counter()
+    for result in results:
+        earned[result.question] += result.score
+    expected = {
+        question: EXPECTED[path.stem]["lost"].get(question, worth) for question, worth in points.items()
+    }
+    assert {question: earned[question] for question in points} == expected
+
+
+def test_every_question_has_a_mutant():
+    killed = {
+        q for path in (HW1 / "mutants").glob("*.py") for q in mutant_kills(path.read_text(encoding="utf-8"))
+    }
+    assert killed == set(ASSIGNMENT.questions)
+
+
+@pytest.mark.parametrize(("n", "line", "tile"), [(32, 8, 8), (32, 8, 16), (24, 4, 12), (16, 2, 4)])
+def test_a_tile_stays_exactly_where_the_formula_says(solution, n, line, tile):
+    fits = (tile * tile + 3 * tile) // line + 1
+    trace = solution["matmul_trace"](n, "ikj", tile)
+    assert _misses(trace, line, fits) == solution["tile_misses"](n, tile, line)
+    assert _misses(trace, line, fits - 1) > 1.2 * solution["tile_misses"](n, tile, line)
+
+
+def test_the_chosen_tile_has_the_fewest_misses_of_all(solution):
+    for n, line, capacity in [(32, 8, 64), (24, 4, 50), (24, 8, 20), (32, 4, 100)]:
+        tiles = [t for t in range(line, n + 1, line) if n % t == 0]
+        counted = {t: _misses(solution["matmul_trace"](n, "ikj", t), line, capacity) for t in tiles}
+        assert solution["choose_tile"](n, line, capacity) == min(counted, key=lambda t: counted[t])
+
+
+def test_exactly_one_claim_of_the_audit_holds(solution):
+    verdicts = [verdict for _, verdict in solution["audit"]([claim[1:] for claim in solution["CLAIMS"]])]
+    assert verdicts == ["too low", "too high", "right", "too low", "too low", "too high"]
+
+
+def test_the_kv_claim_is_that_of_the_query_heads(solution):
+    _, _, arguments, amount, _ = solution["CLAIMS"][1]
+    keys = np.broadcast_to(np.float16(0), (2, 32, 16, 4 * arguments["kv_heads"], 8192, 128))
+    assert keys.nbytes == amount * 2**30
+
+
+def test_the_leak_matters_and_is_gone_when_mended(solution):
+    fold = np.arange(150) % 5
+    scores = np.empty((3, 4))
+    for seed in range(3):
+        x, y = solution["noisy_tumours"](seed)
+        mixed = np.random.default_rng(seed).permutation(y)
+        protocols = (solution["colleague_score"], solution["mended_score"])
+        scores[seed] = [
+            score(x, labels, 20, fold) for score, labels in itertools.product(protocols, (y, mixed))
+        ]
+    proud, proud_mixed, honest, honest_mixed = scores.mean(axis=0)
+    assert proud > 0.78
+    assert proud_mixed > 0.7
+    assert proud - honest > 0.12
+    assert abs(honest_mixed - 0.5) < 0.1
+
+
+def _misses(trace: list[int], line: int, capacity: int) -> int:
+    """An LRU cache as time stamps: the oldest goes."""
+    last: dict[int, int] = {}
+    misses = 0
+    for now, address in enumerate(trace):
+        number = address // line
+        misses += number not in last
+        if number not in last and len(last) == capacity:
+            del last[min(last, key=last.__getitem__)]
+        last[number] = now
+    return misses
