@@ -115,7 +115,6 @@ def derive(source: Path, stored: Path | None = None) -> NotebookNode:
     if stored is not None and stored.is_file():
         old = {c.id: c for c in nbformat.read(stored, as_version=4).cells if c.cell_type == "code"}
     for count, cell in enumerate((c for c in notebook.cells if c.cell_type == "code"), 1):
-        cell.outputs, cell.execution_count = [], None
         before = old.get(cell.id)
         if is_compared(cell) and before is not None and before.source == cell.source:
             keep_output(cell, before.outputs, count)

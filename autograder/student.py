@@ -48,8 +48,6 @@ def student_notebook(source: Path) -> NotebookNode:
         )
         if tags:
             cell.metadata["tags"] = tags
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
         kept.append(cell)
     notebook.cells = kept
     return notebook

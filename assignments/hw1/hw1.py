@@ -248,7 +248,7 @@ if solved("hw1.q1a") and solved("hw1.q1b"):
     bars = ax.bar(orders, missed / missed.min(), color=PALETTE["yours"])
     ax.bar_label(bars, [f"{count:,}" for count in missed], padding=2)
     prediction(ax, 6, predicted_ratio)
-    ax.set(xlim=(-0.6, 8), xlabel="loop order, outer to inner", ylabel="misses (ratio to the best order)")
+    ax.set(xlim=(-0.6, 8), xlabel="loop order, outer to inner", ylabel="misses (ratio to the best)")
     ax.set_title(f"Model: one product, up to {missed.max() / missed.min():.0f} times the misses")
     show(fig)
 else:
@@ -319,7 +319,7 @@ check("hw1.q1c", blocked_matmul)
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q1d", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def tile_misses(n, tile, line):
-    """Predict the misses of a tiled n-by-n product whose tile fits: every tile product fetches 3 tiles.
+    """Predict the misses of a tiled product whose tile fits: every tile product fetches 3 tiles.
 
     Args:
         n: rows and columns; a multiple of tile.
@@ -335,7 +335,7 @@ def tile_misses(n, tile, line):
 
 
 def choose_tile(n, line, capacity):
-    """Choose the tile with the fewest misses (real ones: Goto and van de Geijn, ACM TOMS 34(3), 2008).
+    """Choose the tile with the fewest misses (see Goto and van de Geijn, ACM TOMS 34(3), 2008).
 
     Returns:
         The largest multiple of line that divides n and fits (tile**2 / line + 3 * tile / line + 1
@@ -372,7 +372,7 @@ if solved("hw1.q1a") and solved("hw1.q1b") and solved("hw1.q1d"):
     foretold = [tile_misses(32, t, 8) for t in aligned]
     fig, ax = plt.subplots()
     ax.plot(sizes, counted, "o", color=PALETTE["yours"], label="counted by your cache")
-    ax.plot(aligned, foretold, "--", color=PALETTE["reference"], label="your formula, if the tile fits")
+    ax.plot(aligned, foretold, "--", color=PALETTE["reference"], label="your formula, if it fits")
     ax.axvline(chosen, color=PALETTE["memory"])
     ax.text(chosen * 1.03, max(counted), "your tile", color=PALETTE["memory"], va="top")
     ax.set_xscale("log", base=2)
@@ -517,7 +517,8 @@ def measured_limits():
 
 def measured_rates():
     """FLOPs, bytes and seconds of axpy, matvec and matmul as NumPy runs them on float64."""
-    x, y, matrix, small = np.ones(1 << 21), np.ones(1 << 21), np.ones((2048, 2048)), np.ones((512, 512))
+    x, y = np.ones(1 << 21), np.ones(1 << 21)
+    matrix, small = np.ones((2048, 2048)), np.ones((512, 512))
     runs = {
         "axpy": (1 << 21, lambda: np.add(2.0 * x, y, out=y)),
         "matvec": (2048, lambda: matrix @ x[:2048]),
@@ -540,10 +541,11 @@ if solved("hw1.q2a") and solved("hw1.q2b"):
         ax.plot(flops / moved, foreseen / 1e9, "o", mfc="none", ms=11, color=PALETTE["yours"])
         ax.plot(flops / moved, flops / seconds / 1e9, "o", color=PALETTE["compute"], label=name)
         place = (flops / moved, flops / seconds / 1e9)
-        ax.annotate(f"{name}, {shares[name]:.0%}", place, (6, -12), textcoords="offset points", size=9)
+        ax.annotate(f"{name}, {shares[name]:.0%}", place, (6, -12), textcoords="offset points")
     ax.text(ridge_point(core_peak, core_bandwidth), roof_line.min(), " ridge", color=PALETTE["idle"])
     ax.set(xlabel="intensity (FLOP/byte)", ylabel="GFLOP/s")
-    ax.set_title(f"Measured (filled) under your roof (hollow): {min(shares, key=shares.get)} falls short most")
+    worst = min(shares, key=shares.get)
+    ax.set_title(f"Measured (filled) under your roof (hollow): {worst} falls short most")
     show(fig)
     print(f"you guessed {predicted_worst}")
 else:
@@ -638,7 +640,8 @@ def hash_positions(keys, hashes, bits):
     Returns:
         (len(keys), hashes) positions from 0 to bits - 1.
     """
-    z = np.atleast_1d(np.asarray(keys, dtype=np.int64)).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    z = np.atleast_1d(np.asarray(keys, dtype=np.int64)).astype(np.uint64)
+    z = z + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     z = z ^ (z >> np.uint64(31))
@@ -1033,7 +1036,8 @@ else:
 def noisy_tumours(seed):
     """150 tumours of both kinds in equal number: 8 weak columns, 600 of noise, a tenth missing."""
     rng, data = np.random.default_rng(seed), load_breast_cancer()
-    rows = np.concatenate([rng.choice(np.flatnonzero(data.target == c), 75, replace=False) for c in (0, 1)])
+    kinds = [np.flatnonzero(data.target == kind) for kind in (0, 1)]
+    rows = np.concatenate([rng.choice(kind, 75, replace=False) for kind in kinds])
     x = np.hstack([data.data[rows][:, [1, 4, 8, 9, 11, 14, 18, 19]], rng.normal(size=(150, 600))])
     x[rng.random(x.shape) < 0.1] = np.nan
     return x, data.target[rows]
@@ -1057,9 +1061,11 @@ def colleague_score(x, y, k, fold):
 tumours, kinds = noisy_tumours(0)
 coin = np.random.default_rng(1)
 tumour_fold = coin.permutation(np.arange(150) % 5)
-proud = [colleague_score(tumours, labels, 20, tumour_fold) for labels in (kinds, coin.permutation(kinds))]
+labelled = [kinds, coin.permutation(kinds)]
+proud = [colleague_score(tumours, labels, 20, tumour_fold) for labels in labelled]
 fig, ax = plt.subplots()
-bars = ax.bar(["true labels", "shuffled labels"], proud, width=0.5, color=[PALETTE["compute"], PALETTE["idle"]])
+colors = [PALETTE["compute"], PALETTE["idle"]]
+bars = ax.bar(["true labels", "shuffled labels"], proud, width=0.5, color=colors)
 ax.bar_label(bars, fmt="%.2f", padding=-15)
 bound(ax, 0.5, "chance")
 ax.set(ylim=(0, 1), ylabel="accuracy (share of rows)")
@@ -1078,7 +1084,7 @@ show(fig)
 
 # %% nbgrader={"grade": false, "grade_id": "hw1-q4a", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def build_model(k):
-    """An unfitted Pipeline: SimpleImputer, StandardScaler, SelectKBest(f_classif), LogisticRegression.
+    """An unfitted Pipeline: SimpleImputer, StandardScaler, SelectKBest, LogisticRegression.
 
     Args:
         k: columns to keep.
@@ -1223,11 +1229,12 @@ def scores_over_draws(score, shuffled, draws=5):
 # %%
 if solved("hw1.q4c"):
     fig, ax = plt.subplots()
-    for place, (protocol, color) in enumerate([(colleague_score, "compute"), (mended_score, "yours")]):
+    protocols = [(colleague_score, "compute"), (mended_score, "yours")]
+    for place, (protocol, color) in enumerate(protocols):
         for shift, shuffled in ((0.0, False), (2.5, True)):
             dots = scores_over_draws(protocol, shuffled)
             name = f"{protocol.__name__}, {'shuffled' if shuffled else 'true'} labels"
-            ax.plot([place + shift] * len(dots), dots, "o", color=PALETTE[color], alpha=0.7, label=name)
+            ax.plot([place + shift] * len(dots), dots, "o", color=PALETTE[color], label=name)
     prediction(ax, 1, predicted_honest)
     bound(ax, 0.5, "chance")
     names = ["colleague\ntrue labels", "yours\ntrue labels", "colleague\nshuffled", "yours\nshuffled"]
@@ -1333,10 +1340,11 @@ CLAIMS = [  # what it says, formula, its arguments, the number claimed, its unit
     ("training 3 billion parameters\nwith Adam: 6 GB", "training",
      {"parameters": 3_000_000_000, "optimizer": "adam"}, 6, "GB"),
     ("KV cache of 16 x 8,192 tokens:\n64 GiB", "kv cache",
-     {"layers": 32, "kv_heads": 8, "head_dim": 128, "context": 8192, "batch": 16, "itemsize": 2}, 64, "GiB"),
+     {"layers": 32, "kv_heads": 8, "head_dim": 128, "context": 8192, "batch": 16, "itemsize": 2},
+     64, "GiB"),
     ("output of a convolution, stride 2,\n32 images: 25.7 MB", "conv output",
-     {"batch": 32, "channels": 64, "height": 112, "width": 112, "kernel": 3, "stride": 2, "padding": 1,
-      "itemsize": 4}, 25.7, "MB"),
+     {"batch": 32, "channels": 64, "height": 112, "width": 112, "kernel": 3, "stride": 2,
+      "padding": 1, "itemsize": 4}, 25.7, "MB"),
     ("attention scores, 8 x 16 heads,\n2,048 tokens: 1 GB", "attention scores",
      {"batch": 8, "heads": 16, "context": 2048, "itemsize": 2}, 1, "GB"),
     ("50 million rows of 40 numbers\nas NumPy makes them: 8 GB", "table",
@@ -1561,9 +1569,11 @@ check("hw1.q5e", audit)
 # %%
 if all(solved(f"hw1.q5{part}") for part in "abcde"):
     verdicts = audit([claim[1:] for claim in CLAIMS])
-    ratios = [to_bytes(claim[3], claim[4]) / true for claim, (true, _) in zip(CLAIMS, verdicts, strict=True)]
+    claimed = [to_bytes(amount, unit) for *_, amount, unit in CLAIMS]
+    ratios = np.array(claimed) / [true for true, _ in verdicts]
     fig, ax = plt.subplots()
-    ax.barh([claim[0] for claim in CLAIMS], np.array(ratios) - 1, left=1, color=PALETTE["memory"], height=0.5)
+    names = [claim[0] for claim in CLAIMS]
+    ax.barh(names, ratios - 1, left=1, color=PALETTE["memory"], height=0.5)
     for place, (*_, unit) in enumerate(CLAIMS):
         true_bytes, verdict = verdicts[place]
         said = f"{verdict}: {true_bytes / to_bytes(1, unit):.4g} {unit}"
@@ -1598,7 +1608,7 @@ else:
 #
 # | points | for |
 # |---|---|
-# | 3 | A large fanout (8 or 16), argued with counted numbers: at 1,008 puts a write costs 1.76 entries at fanout 16 and 5.1 or so at fanout 2, and 200 writes weigh more than one read of at most 18 lookups. Another choice with a sound count gets the same. |
+# | 3 | A large fanout (8 or 16), argued with counted numbers: at 1,008 puts a write costs 1.76 entries at fanout 16 and 5.10 at fanout 2, and 200 writes weigh more than one read of at most 18 lookups. Another choice with a sound count gets the same. |
 # | 3 | A key that is there costs the one lookup that finds it; filters save the lookups in the newer runs that do not have it, so about one lookup is left instead of about half the runs. |
 # | 2 | Measured numbers (times, bandwidth, peak, the measured points) differ; counts, models and scores from a stored seed do not. |
 # | 2 | Clear, within 200 words, no number without its unit or meaning. |
@@ -1615,6 +1625,6 @@ else:
 # own, and the roof assumes that memory and arithmetic overlap fully.
 #
 # **The real system.** [RocksDB's tuning
-# guide](https://github.com/facebook/rocksdb/wiki/RocksDB-Tuning-Guide) speaks of the same three
-# amplifications.
+# guide](https://github.com/facebook/rocksdb/wiki/RocksDB-Tuning-Guide) speaks of write and
+# read amplification, and of a third: space.
 #

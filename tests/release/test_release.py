@@ -19,7 +19,7 @@ from autograder.assignment import UsageError, find
 from autograder.pair import SETUP
 from autograder.release import build_wheel, leaks, release
 from autograder.student import solution_lines
-from autograder.workspace import course_files
+from autograder.workspace import course_files, notebook_path
 
 ROOT = Path(__file__).resolve().parents[2]
 ALL = find(ROOT)
@@ -98,6 +98,10 @@ def test_only_what_is_released_is_in_it_and_a_later_release_adds(tmp_path):
     for other in others:
         release([ALL[other]], tmp_path / "out", ROOT)
     assert set(find(tmp_path / "out")) == set(ALL)
+    names = zipfile.ZipFile(wheel).namelist()
+    for assignment in ALL.values():
+        assert f"autograder/course/{notebook_path(assignment)}" in names
+        assert assignment.title in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_the_wheel_holds_the_library_and_the_students_course_alone(released):
@@ -111,9 +115,11 @@ def test_the_wheel_holds_the_library_and_the_students_course_alone(released):
     assert tops == {"mlsys_lab", "autograder", f"mlsys_lab_course-{VERSION}.dist-info"}
 
 
-def test_equal_sources_give_an_equal_wheel():
+def test_equal_sources_give_an_equal_wheel_whatever_the_date(monkeypatch):
     course = {"labs/checks/test_00.py": b"x = 1\n"}
-    assert build_wheel(course) == build_wheel(course)
+    first = build_wheel(course)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    assert build_wheel(course) == first
 
 
 def planted(kind: str) -> dict[str, bytes]:

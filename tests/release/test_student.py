@@ -28,7 +28,7 @@ SOURCE = '''\
 # %%
 import math
 
-# %% tags=["nbval-check-output"]
+# %% nbgrader={"grade": false, "grade_id": "answer"} tags=["nbval-check-output"]
 print(6 * 7)
 
 # %% nbgrader={"grade": false, "grade_id": "lab00-q1", "solution": true} tags=["exercise"]
@@ -148,6 +148,12 @@ def test_pairing_twice_changes_nothing_and_stores_only_compared_outputs(source):
     assert (stored.read_text(), source.read_text()) == (first, text)
     with_output = [c for c in derive(source, stored).cells if c.get("outputs")]
     assert [(c.execution_count, c.outputs[0].text) for c in with_output] == [(2, "42\n")]
+
+
+def test_an_output_does_not_outlive_its_source(source):
+    stored = pair(source)
+    source.write_text(source.read_text().replace("6 * 7", "6 * 8"))
+    assert not [c for c in derive(source, stored).cells if c.get("outputs")]
 
 
 def test_two_cells_with_one_grade_id_are_refused(source):

@@ -70,12 +70,25 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     write_tree(OLD, tmp_path, kind="workspace")
 
     def full(self: Path, data: bytes) -> int:
+        with self.open("wb") as half_written:
+            half_written.write(data[:1])
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space"):
         write_tree(NEW, tmp_path, kind="workspace")
-    assert (tmp_path / "labs" / "t.py").read_bytes() == b"t\n"
+    assert {path: (tmp_path / path).read_bytes() for path in OLD} == OLD
+
+
+def test_renewing_one_of_a_pair_leaves_both_of_one_age(tmp_path):
+    # Jupytext refuses a pair whose .py is older than its notebook by more than a second.
+    write_tree(OLD, tmp_path, kind="workspace")
+    twins = [tmp_path / "labs" / name for name in ("a.py", "a.ipynb")]
+    for path in twins:
+        os.utime(path, (1e9, 1e9))
+    write_tree(OLD | {"labs/a.ipynb": b"{2}"}, tmp_path, kind="workspace")
+    first, second = (path.stat().st_mtime for path in twins)
+    assert abs(first - second) < 1
 
 
 def test_the_workspace_holds_the_student_version_with_its_twins(tmp_path):

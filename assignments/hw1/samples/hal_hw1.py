@@ -113,7 +113,7 @@ def blocked_matmul(a, b, tile, multiply=np.matmul):
 
 
 def tile_misses(n, tile, line):
-    """Predict the misses of a tiled n-by-n product whose tile fits: every tile product fetches 3 tiles.
+    """Predict the misses of a tiled product whose tile fits: every tile product fetches 3 tiles.
 
     Args:
         n: rows and columns; a multiple of tile.
@@ -127,7 +127,7 @@ def tile_misses(n, tile, line):
 
 
 def choose_tile(n, line, capacity):
-    """Choose the tile with the fewest misses (real ones: Goto and van de Geijn, ACM TOMS 34(3), 2008).
+    """Choose the tile with the fewest misses (see Goto and van de Geijn, ACM TOMS 34(3), 2008).
 
     Returns:
         The largest multiple of line that divides n and fits (tile**2 / line + 3 * tile / line + 1
@@ -189,7 +189,8 @@ def measured_limits():
 
 def measured_rates():
     """FLOPs, bytes and seconds of axpy, matvec and matmul as NumPy runs them on float64."""
-    x, y, matrix, small = np.ones(1 << 21), np.ones(1 << 21), np.ones((2048, 2048)), np.ones((512, 512))
+    x, y = np.ones(1 << 21), np.ones(1 << 21)
+    matrix, small = np.ones((2048, 2048)), np.ones((512, 512))
     runs = {
         "axpy": (1 << 21, lambda: np.add(2.0 * x, y, out=y)),
         "matvec": (2048, lambda: matrix @ x[:2048]),
@@ -225,7 +226,8 @@ def hash_positions(keys, hashes, bits):
     Returns:
         (len(keys), hashes) positions from 0 to bits - 1.
     """
-    z = np.atleast_1d(np.asarray(keys, dtype=np.int64)).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    z = np.atleast_1d(np.asarray(keys, dtype=np.int64)).astype(np.uint64)
+    z = z + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     z = z ^ (z >> np.uint64(31))
@@ -411,7 +413,8 @@ def amplification(fan, filters):
 def noisy_tumours(seed):
     """150 tumours of both kinds in equal number: 8 weak columns, 600 of noise, a tenth missing."""
     rng, data = np.random.default_rng(seed), load_breast_cancer()
-    rows = np.concatenate([rng.choice(np.flatnonzero(data.target == c), 75, replace=False) for c in (0, 1)])
+    kinds = [np.flatnonzero(data.target == kind) for kind in (0, 1)]
+    rows = np.concatenate([rng.choice(kind, 75, replace=False) for kind in kinds])
     x = np.hstack([data.data[rows][:, [1, 4, 8, 9, 11, 14, 18, 19]], rng.normal(size=(150, 600))])
     x[rng.random(x.shape) < 0.1] = np.nan
     return x, data.target[rows]
@@ -432,7 +435,7 @@ def colleague_score(x, y, k, fold):
 
 
 def build_model(k):
-    """An unfitted Pipeline: SimpleImputer, StandardScaler, SelectKBest(f_classif), LogisticRegression.
+    """An unfitted Pipeline: SimpleImputer, StandardScaler, SelectKBest, LogisticRegression.
 
     Args:
         k: columns to keep.
