@@ -12,6 +12,8 @@ import os
 import sys
 from typing import Any
 
+from autograder.colab import stand_in
+
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 
 
@@ -43,6 +45,7 @@ def serve_kernel(connection: dict[str, Any], listening: list[int], *, loopback: 
     path = os.path.join(os.environ["HOME"], ".connection.json")
     with open(path, "w", encoding="utf-8") as file:
         json.dump(connection, file)
+    stand_in()
     sys.argv = ["notebook"]
     application = IPKernelApp.instance()
     application.initialize(["-f", path, "--HistoryManager.enabled=False", "--IPKernelApp.log_level=50"])

@@ -124,8 +124,18 @@ def remark(graded: Graded) -> str:
     parts += [printable(note)[:90] for note in graded.notes[:1]]
     if not parts and graded.score < graded.max_score:
         lost = [q for q, (earned, possible) in graded.by_question().items() if earned < possible]
-        parts.append(f"points lost in {', '.join(lost)}" if lost else "")
+        said = f"points lost in {_together(lost)}" if lost else ""
+        parts.append(said if graded.score else "no points")
     return "; ".join(p for p in parts if p)
+
+
+def _together(questions: Sequence[str]) -> str:
+    """`q1a, q1c, q2` as `q1ac, q2`."""
+    grouped: dict[str, str] = {}
+    for question in questions:
+        stem, part = (question[:-1], question[-1]) if question[-1:].isalpha() else (question, "")
+        grouped[stem] = grouped.get(stem, "") + part
+    return ", ".join(stem + parts for stem, parts in grouped.items())
 
 
 def closing(rows: Sequence[Graded], out: Path) -> str:

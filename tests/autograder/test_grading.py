@@ -321,3 +321,11 @@ def test_a_hidden_tests_error_names_nothing_that_the_code_could_choose():
     ):
         assert "42" not in error.withheld()
         assert "42" in error.public()
+
+
+def test_a_notebook_from_colab_starts_clean(sandboxed, assignment, tmp_path):
+    mount = "from google.colab import drive\ndrive.mount('/content/drive')"
+    files = {"ada_toy.ipynb": notebook(mount, "!pip install numpy", "import numpy as np", *SOLVED.values())}
+    rows, _ = graded(assignment, tmp_path / "class", files, nbval=True)
+    assert rows["ada"].clean_start_message == "all 5 cells ran"
+    assert rows["ada"].score == 20
