@@ -509,7 +509,7 @@ predicted_worst = "matmul"
 # %%
 def measured_limits():
     """Peak (FLOP/s) and bandwidth (byte/s) of one core, measured."""
-    long, copy = np.ones(1 << 21), np.ones(1 << 21)
+    long, copy = np.ones(1 << 22), np.ones(1 << 22)
     squares = [np.ones((n, n)) for n in (512, 768)]
     peak = max(2 * len(a) ** 3 / fastest(lambda a=a: a @ a) for a in squares)
     return peak, 2 * long.nbytes / fastest(lambda: np.copyto(copy, long))
@@ -517,10 +517,10 @@ def measured_limits():
 
 def measured_rates():
     """FLOPs, bytes and seconds of axpy, matvec and matmul as NumPy runs them on float64."""
-    x, y = np.ones(1 << 21), np.ones(1 << 21)
+    x, y = np.ones(1 << 22), np.ones(1 << 22)
     matrix, small = np.ones((2048, 2048)), np.ones((512, 512))
     runs = {
-        "axpy": (1 << 21, lambda: np.add(2.0 * x, y, out=y)),
+        "axpy": (1 << 22, lambda: np.add(2.0 * x, y, out=y)),
         "matvec": (2048, lambda: matrix @ x[:2048]),
         "matmul": (512, lambda: small @ small),
     }
@@ -554,7 +554,7 @@ else:
 
 # %% [markdown]
 # NumPy has no single axpy: `2.0 * x` writes a temporary that is read back, five passes over memory instead of
-# three: about three fifths of the roof are left. Fused, it would move up. Matvec depends on the library's loop.
+# three, so expect about three fifths of the roof. Fused, it would move up. Matvec depends on the library's loop.
 
 # %% [markdown]
 # In tiles of t that divide n, each tile product reads its two tiles, and each tile of C stays near the
@@ -1066,7 +1066,7 @@ proud = [colleague_score(tumours, labels, 20, tumour_fold) for labels in labelle
 fig, ax = plt.subplots()
 colors = [PALETTE["compute"], PALETTE["idle"]]
 bars = ax.bar(["true labels", "shuffled labels"], proud, width=0.5, color=colors)
-ax.bar_label(bars, fmt="%.2f", padding=-15)
+ax.bar_label(bars, fmt="%.2f", padding=2)
 bound(ax, 0.5, "chance")
 ax.set(ylim=(0, 1), ylabel="accuracy (share of rows)")
 ax.set_title("Measured: the colleague's protocol also learns labels that mean nothing")
