@@ -38,8 +38,15 @@ def empty_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("empty")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True)
     (packages,) = home.glob("lib/python*/site-packages")
-    # As plain folders, so that no .pth in them leads to this repository.
-    (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()) + "\n")
+    for folder in site.getsitepackages():
+        for entry in Path(folder).iterdir():
+            # Nothing that leads to this repository or says that it is installed.
+            if (
+                "mlsys_lab" not in entry.name
+                and entry.suffix != ".pth"
+                and not (packages / entry.name).exists()
+            ):
+                (packages / entry.name).symlink_to(entry)
     return home / "bin" / "python"
 
 
