@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 
 #: The files of this package that run inside.
 INSIDE = (
-    "__init__", "colab", "confine", "errors", "extract", "frames", "kernel_child", "landlock", "seccomp", "wire",
-    "wire_read", "wire_write", "worker", "zygote",
+    "__init__", "colab", "confine", "errors", "extract", "frames", "kernel_child", "landlock", "seccomp",
+    "wire", "wire_read", "wire_write", "worker", "zygote",
 )  # fmt: skip
 #: Installed packages that hold answers; a view shows the parts that it names, and those only.
 MASKED = ("mlsys_lab", "autograder")
