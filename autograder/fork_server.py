@@ -268,7 +268,7 @@ def _text(content: str) -> int:
 
 
 def spare_uids() -> bool:
-    """Can each child have a uid of its own? Root of a container without spare ones is as any other user."""
+    """Can each child have a uid of its own? Root of a container may have no spare ones."""
     return sys.platform == "linux" and os.geteuid() == 0 and any(_is_mapped(*uids) for uids in _UID_RANGES)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,13 +121,21 @@ def test_a_flood_of_output_does_not_lose_the_answer(kernels: Sandbox, tmp_path: 
     assert got.error
 
 
-def test_nothing_is_left_behind(kernels: Sandbox, tmp_path: Path) -> None:
-    before = set(Path("/tmp").glob("mlsys-nb-*"))
-    run(kernels, tmp_path, "import subprocess\nsubprocess.Popen(['sleep', '99'])\nx = 1")
-    assert set(Path("/tmp").glob("mlsys-nb-*")) == before
+def test_nothing_is_left_behind(kernels: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    folder = tempfile.TemporaryDirectory
+
+    def remember(*args: str, **kwargs: str) -> tempfile.TemporaryDirectory[str]:
+        found = folder(*args, **kwargs)
+        made.append(found.name)
+        return found
+
+    monkeypatch.setattr("tempfile.TemporaryDirectory", remember)
+    run(kernels, tmp_path, "import subprocess\nsubprocess.Popen(['sleep', '98.7654'])\nx = 1")
+    assert len(made) == 1
+    assert not Path(made[0]).exists()
     time.sleep(0.3)
-    sleeping = [p for p in Path("/proc").glob("[0-9]*/cmdline") if _read(p) == b"sleep\x0099\x00"]
-    assert sleeping == []
+    assert [p for p in Path("/proc").glob("[0-9]*/cmdline") if b"98.7654" in _read(p)] == []
 
 
 def _read(path: Path) -> bytes:
