@@ -496,9 +496,10 @@ def work(operation, n, itemsize):
 check("hw1.q2b", work)
 
 # %% [markdown]
-# **Predict and measure.** The next cells measure this machine's two limits: bandwidth with a copy, peak with
-# products of square matrices. The hollow points are your predictions, the roof at each intensity; the filled
-# ones are measured. Which of the three falls short most? Times are drawn, never graded.
+# **Predict and measure.** The next cells measure this machine's two limits: bandwidth with a dot product, which
+# reads two arrays and writes nothing, and peak with products of square matrices. The hollow points are your
+# predictions, the roof at each intensity; the filled ones are measured. Which of the three falls short most?
+# Times are drawn, never graded.
 
 # %% tags=["predict"]
 # Your guess: "axpy", "matvec" or "matmul"; not graded.
@@ -509,18 +510,18 @@ predicted_worst = "matmul"
 # %%
 def measured_limits():
     """Peak (FLOP/s) and bandwidth (byte/s) of one core, measured."""
-    long, copy = np.ones(1 << 22), np.ones(1 << 22)
+    left, right = np.ones(1 << 22), np.ones(1 << 22)
     squares = [np.ones((n, n)) for n in (512, 768)]
     peak = max(2 * len(a) ** 3 / fastest(lambda a=a: a @ a) for a in squares)
-    return peak, 2 * long.nbytes / fastest(lambda: np.copyto(copy, long))
+    return peak, 2 * left.nbytes / fastest(lambda: left @ right)
 
 
 def measured_rates():
     """FLOPs, bytes and seconds of axpy, matvec and matmul as NumPy runs them on float64."""
-    x, y = np.ones(1 << 22), np.ones(1 << 22)
+    x, y, temporary = np.ones(1 << 22), np.ones(1 << 22), np.ones(1 << 22)
     matrix, small = np.ones((2048, 2048)), np.ones((512, 512))
     runs = {
-        "axpy": (1 << 22, lambda: np.add(2.0 * x, y, out=y)),
+        "axpy": (1 << 22, lambda: np.add(np.multiply(2.0, x, out=temporary), y, out=y)),
         "matvec": (2048, lambda: matrix @ x[:2048]),
         "matmul": (512, lambda: small @ small),
     }
@@ -553,8 +554,8 @@ else:
 
 
 # %% [markdown]
-# NumPy has no single axpy: `2.0 * x` writes a temporary that is read back, five passes over memory instead of
-# three, so expect about three fifths of the roof. Fused, it would move up. Matvec depends on the library's loop.
+# NumPy has no single axpy: `2.0 * x` goes into a temporary that is read back, five passes over memory instead
+# of three, so expect about three fifths of the roof. Fused, it would move up. Matvec depends on the library.
 
 # %% [markdown]
 # In tiles of t that divide n, each tile product reads its two tiles, and each tile of C stays near the

@@ -181,18 +181,18 @@ def work(operation, n, itemsize):
 
 def measured_limits():
     """Peak (FLOP/s) and bandwidth (byte/s) of one core, measured."""
-    long, copy = np.ones(1 << 22), np.ones(1 << 22)
+    left, right = np.ones(1 << 22), np.ones(1 << 22)
     squares = [np.ones((n, n)) for n in (512, 768)]
     peak = max(2 * len(a) ** 3 / fastest(lambda a=a: a @ a) for a in squares)
-    return peak, 2 * long.nbytes / fastest(lambda: np.copyto(copy, long))
+    return peak, 2 * left.nbytes / fastest(lambda: left @ right)
 
 
 def measured_rates():
     """FLOPs, bytes and seconds of axpy, matvec and matmul as NumPy runs them on float64."""
-    x, y = np.ones(1 << 22), np.ones(1 << 22)
+    x, y, temporary = np.ones(1 << 22), np.ones(1 << 22), np.ones(1 << 22)
     matrix, small = np.ones((2048, 2048)), np.ones((512, 512))
     runs = {
-        "axpy": (1 << 22, lambda: np.add(2.0 * x, y, out=y)),
+        "axpy": (1 << 22, lambda: np.add(np.multiply(2.0, x, out=temporary), y, out=y)),
         "matvec": (2048, lambda: matrix @ x[:2048]),
         "matmul": (512, lambda: small @ small),
     }
