@@ -172,11 +172,15 @@ def opened_sandboxes(assignment: Assignment, level: str, library: Path) -> Itera
 
 def _sandboxes(stack: ExitStack, assignment: Assignment, plan: Plan) -> tuple[Sandbox, Sandbox | None]:
     tree = stack.enter_context(staged(assignment)) if plan.nbval else None
-    workers = View(packages=worker_packages(assignment, plan.library), tree=None, preload=assignment.preload)
+    hide = (assignment.folder, *{path.parent for path in assignment.hidden})
+    workers = View(
+        packages=worker_packages(assignment, plan.library), tree=None, preload=assignment.preload, hide=hide
+    )
     kernels = View(
         packages=(plan.library, PACKAGE),
         tree=tree,
-        preload=("ipykernel.kernelapp", "matplotlib.pyplot", *assignment.preload),
+        preload=("ipykernel.kernelapp", "matplotlib.pyplot", "autograder.check", *assignment.preload),
+        hide=hide,
     )
     made = stack.enter_context(Sandbox(plan.level, workers, assignment.limits))
     with_nbval = stack.enter_context(Sandbox(plan.level, kernels, assignment.limits)) if plan.nbval else None

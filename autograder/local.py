@@ -25,7 +25,7 @@ class LocalSession:
     def __init__(self, values: Mapping[str, Any], only: Callable[..., Any] | None = None) -> None:
         self._namespace = _Namespace(values, only)
 
-    def student(self, question: str) -> Any:
+    def student(self, question: str, hidden: bool) -> Any:
         return self._namespace
 
 

@@ -29,8 +29,8 @@ WITHHELD = "what it compared is withheld"
 class Session(Protocol):
     """Where a student's code lives while tests ask for it."""
 
-    def student(self, question: str) -> Any:
-        """The namespace whose attributes are the student's functions and values; raises StudentError."""
+    def student(self, question: str, hidden: bool) -> Any:
+        """The namespace of the student's functions and values, for a test; raises StudentError."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class _Plugin:
     def student(self, request: pytest.FixtureRequest) -> Any:
         """The student's code, by value."""
         assert self.session is not None
-        return self.session.student(question_of(request.node))
+        return self.session.student(question_of(request.node), is_hidden(request.node))
 
     @pytest.fixture
     def rng(self, request: pytest.FixtureRequest) -> np.random.Generator:
@@ -160,9 +160,10 @@ class _Plugin:
                 self.broken = f"{item.path.name}::{item.name} needs the marks question(...) and points(...)"
         if self.question is not None:
             items[:] = [item for item in items if question_of(item) == self.question]
-        # A question's tests one after another: its time is one stretch, and what it breaks is its own.
+        # The hidden ones last, since what they hand over may be said by nothing that comes later; a
+        # question's tests one after another: its time is one stretch, and what it breaks is its own.
         order = list(dict.fromkeys(question_of(item) for item in items))
-        items.sort(key=lambda item: order.index(question_of(item)))
+        items.sort(key=lambda item: (is_hidden(item), order.index(question_of(item))))
         if self.broken:
             items[:] = []
         self.collected = [_result(item, BadTest("not run"), 0.0) for item in items]
@@ -199,6 +200,11 @@ def points_of(item: pytest.Item) -> float | None:
     return float(mark.args[0]) if mark and mark.args else None
 
 
+def is_hidden(item: pytest.Item) -> bool:
+    """Is this a test that students never see?"""
+    return item.get_closest_marker("hidden") is not None
+
+
 def title_of(item: pytest.Item) -> str:
     """First line of a test's docstring; its name in words where it has none."""
     text = (getattr(item, "function", None) and item.function.__doc__) or ""  # type: ignore[attr-defined]
@@ -206,7 +212,7 @@ def title_of(item: pytest.Item) -> str:
 
 
 def _result(item: pytest.Item, error: BaseException | None, seconds: float) -> TestResult:
-    hidden = item.get_closest_marker("hidden") is not None
+    hidden = is_hidden(item)
     return TestResult(
         name=item.name,
         title=title_of(item),

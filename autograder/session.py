@@ -33,19 +33,23 @@ class SandboxSession:
         self._loaded: tuple[str, ...] = ()
         self._lost: dict[str, StudentError] = {}
         self._whole_load_failed = False
+        self._hidden = False
         self._output: list[str] = []
         #: What went wrong while the submission's own top-level code ran, in order, once each.
         self.load_errors: list[StudentError] = []
         self.missing: list[str] = []
 
-    def student(self, question: str) -> Any:
-        """The student's namespace for a question, in a live worker.
+    def student(self, question: str, hidden: bool) -> Any:
+        """The student's namespace for a question, in a live worker; another one for the hidden tests.
 
         Raises:
             StudentError: the question used up its time or its worker died before; it is not run again.
         """
         if self._worker is not None and self._worker.failed is not None:
             self._lost.setdefault(self._question, self._worker.failed)
+        if hidden and not self._hidden:
+            self._retire()
+            self._hidden = True
         if question != self._question:
             self._question = question
             self._question_ends = min(time.monotonic() + self._limits.question_s, self._ends)
@@ -99,10 +103,11 @@ class SandboxSession:
     def _retire(self) -> None:
         if self._worker is not None:
             self._worker.close()
-            self._output.append(self._worker.output)
+            if not self._hidden:  # what is printed in a hidden test could carry its inputs out
+                self._output.append(self._worker.output)
             self._worker = None
 
     def close(self) -> str:
-        """End the worker; give back all that the code printed."""
+        """End the worker; give back what the code printed, but in hidden tests."""
         self._retire()
         return "".join(self._output)

@@ -329,3 +329,16 @@ def test_a_notebook_from_colab_starts_clean(sandboxed, assignment, tmp_path):
     rows, _ = graded(assignment, tmp_path / "class", files, nbval=True)
     assert rows["ada"].clean_start_message == "all 5 cells ran"
     assert rows["ada"].score == 20
+
+
+def test_what_a_hidden_test_hands_over_comes_out_nowhere(sandboxed, assignment, tmp_path):
+    keeps = (
+        "kept = []\n"
+        "def double(x):\n    return x + x\n"
+        "def mean(x):\n"
+        "    kept.append(float(x[0]))\n    print('seen', kept)\n    raise ValueError(repr(kept))\n"
+    )
+    _, out = graded(assignment, tmp_path / "class", {"spy_toy.ipynb": notebook("import numpy as np", keeps)})
+    for path in (out / "spy_toy").iterdir():
+        assert "seen" in path.read_text(), "what was printed in public tests is shown"
+        assert "987654321" not in path.read_text()
