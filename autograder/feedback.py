@@ -7,6 +7,7 @@ the words alone are printed.
 from __future__ import annotations
 
 import base64
+import textwrap
 from html import escape
 from io import BytesIO
 from typing import Any
@@ -19,6 +20,7 @@ from autograder.run_tests import TestResult
 #: Okabe and Ito's reddish purple and black: "yours" and "reference" in every figure of the course.
 YOURS, EXPECTED = "#CC79A7", "#000000"
 MOST_POINTS = 10_000
+FEW = 20
 
 
 def show_failure(question: str, result: TestResult, passed: int, total: int) -> None:
@@ -29,16 +31,20 @@ def show_failure(question: str, result: TestResult, passed: int, total: int) -> 
         result: the first failed test.
         passed, total: how many tests of the question pass.
     """
-    print(f"{question}: {passed} of {total} tests pass. First that does not: {result.title}")
-    print(f"  {result.message}")
-    if result.mismatch is not None:
-        for line in described(result.mismatch):
-            print(f"  {line}")
-    print("  Stuck? Open hint 1 below the exercise.")
+    _say(f"{question}: {passed} of {total} tests pass. First that does not: {result.title}", indent="")
+    _say(result.message)
+    for line in described(result.mismatch) if result.mismatch is not None else []:
+        _say(line)
+    _say("Stuck? Open hint 1 below the exercise.")
     if result.mismatch is not None and _in_notebook():
         picture = drawn(result.mismatch)
         if picture:
             _display(picture)
+
+
+def _say(text: str, indent: str = "  ") -> None:
+    """Print a line, broken between words where a notebook's page would break it anywhere."""
+    print(textwrap.fill(text, 96, initial_indent=indent, subsequent_indent="    ", drop_whitespace=True))
 
 
 def described(mismatch: Mismatch) -> list[str]:
@@ -79,9 +85,17 @@ def drawn(mismatch: Mismatch) -> str | None:
 def _draw_lines(figure: Any, expected: np.ndarray, actual: np.ndarray) -> None:
     both, apart = figure.subplots(1, 2)
     index = np.arange(expected.size)
-    both.plot(index, actual, color=YOURS, marker="o", markersize=4)
-    both.plot(index, expected, color=EXPECTED, linestyle="--", marker=".", linewidth=1)
-    both.set_title("Expected (black, dashed), yours (purple)", fontsize=9)
+    lines = expected.size > FEW  # between a few values there is nothing to connect
+    both.plot(index, actual, color=YOURS, marker="o", markersize=6, linestyle="-" if lines else "")
+    both.plot(
+        index,
+        expected,
+        color=EXPECTED,
+        marker="." if lines else "x",
+        linestyle="--" if lines else "",
+        linewidth=1,
+    )
+    both.set_title("Expected (black), yours (purple)", fontsize=9)
     apart.bar(index, actual - expected, color=YOURS)
     apart.axhline(0, color=EXPECTED, linewidth=0.8)
     apart.set_title("Difference: yours - expected", fontsize=9)

@@ -120,13 +120,17 @@ def remark(graded: Graded) -> str:
     if ended:
         parts.append(f"its process ended in {', '.join(dict.fromkeys(t.question for t in ended))}")
     if graded.clean_start is not None and graded.clean_start_message and not graded.clean_start_ran:
-        parts.append(f"no clean start: {printable(graded.clean_start_message)[:70]}")
-    parts += [printable(note)[:90] for note in graded.notes[:1]]
+        parts.append(f"no clean start: {_cut(printable(graded.clean_start_message), 70)}")
+    parts += [_cut(printable(note), 90) for note in graded.notes[:1]]
     if not parts and graded.score < graded.max_score:
         lost = [q for q, (earned, possible) in graded.by_question().items() if earned < possible]
         said = f"points lost in {_together(lost)}" if lost else ""
         parts.append(said if graded.score else "no points")
     return "; ".join(p for p in parts if p)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 3].rstrip(", ") + "..."
 
 
 def _together(questions: Sequence[str]) -> str:

@@ -188,3 +188,12 @@ def test_every_command_has_help_with_an_example(command):
     done = run(sys.executable, "-c", code)
     assert done.returncode == 0
     assert f"Example: mlsys-lab {command}" in " ".join(done.stdout.split())
+
+
+def test_the_version_is_one_number_everywhere():
+    import mlsys_lab
+    from autograder import VERSION
+
+    citation = re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    assert citation is not None
+    assert {PROJECT["project"]["version"], VERSION, mlsys_lab.__version__, citation[1]} == {VERSION}
