@@ -56,6 +56,8 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _own_copy(value: Any) -> Any:
+    if callable(value):  # a test's function; of a bound method, the object behind it would be copied too
+        return value
     try:
         return copy.deepcopy(value)
     except Exception:  # a handle to something that cannot be copied is passed as it is

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from autograder.assignment import Assignment, UsageError, find
-from autograder.errors import StudentError
-from autograder.extract import execute, sliced
+from autograder.extract import run_slice
 from autograder.local import LocalSession
 from autograder.notebook import NotebookError, code_cells, sanitised
 from autograder.run_tests import TestResult, run_tests
@@ -59,11 +58,9 @@ def check_notebook(notebook: Path | None, say: Callable[[str], Any]) -> bool:
 
 
 def _public_results(cells: list[str], assignment: Assignment) -> tuple[list[TestResult], list[str]]:
-    statements, problems = sliced(cells, assignment.wanted)
-    namespace: dict[str, Any] = {"__name__": "submission"}
-    problems += [p for s in statements if (p := execute(s, namespace)) is not None]
+    namespace, problems = run_slice(cells, assignment.wanted)
     results = run_tests(assignment.public, LocalSession(namespace), seed=secrets.randbits(32))
-    return results, [StudentError(p.kind, p.message, p.cell, p.line).public() for p in problems]
+    return results, [problem.public() for problem in problems]
 
 
 def _line(results: list[TestResult], question: str) -> str:
