@@ -12,6 +12,12 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# `--hypothesis-profile=deep` looks longer.
+settings.register_profile("ci", max_examples=25, deadline=None)
+settings.register_profile("deep", max_examples=2_000, deadline=None)
+settings.load_profile("ci")
 
 ROOT = Path(__file__).resolve().parents[1]
 REMEDIES = {
@@ -86,6 +92,7 @@ names = ["mean"]
 PUBLIC = '''
 import numpy as np
 import pytest
+from hypothesis import settings
 from autograder.compare import close
 
 @pytest.mark.question("q1")
@@ -105,6 +112,7 @@ def test_mean_of_a_row(student):
 HIDDEN = '''
 import numpy as np
 import pytest
+from hypothesis import settings
 from autograder.compare import close
 
 @pytest.mark.question("q1")
