@@ -146,7 +146,8 @@ def test_nothing_outlives_a_grader_that_is_killed(sandboxed: str, how: int) -> N
     code = f"""
 from autograder.sandbox import Sandbox, View
 from autograder.assignment import Limits
-import os
+import os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 with Sandbox({sandboxed!r}, View(), Limits(call_s=60)) as box, box.worker() as worker:
     worker.load(["import time\\ndef f(): time.sleep(99)"], ["f"])
     print("ready", flush=True)

@@ -326,7 +326,9 @@ def interrupted(toy: Path, tmp: Path) -> Outcome:
         text = f"import time\n{MEAN}def double(x):\n    time.sleep(0.7)\n    return x + x\n"
         file(f"s{i}_toy.ipynb", notebook("import numpy as np", text))(tmp)
     paths = sorted(p.name for p in tmp.glob("*.ipynb"))
-    command = [sys.executable, "-c", MAIN, "grade", str(toy), *paths, "--no-nbval", "--jobs", "1"]
+    # A shell's background job ignores SIGINT, and so would everything started by it.
+    main = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {MAIN}"
+    command = [sys.executable, "-c", main, "grade", str(toy), *paths, "--no-nbval", "--jobs", "1"]
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
         command,
