@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import secrets
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +32,8 @@ from autograder.sandbox import Sandbox, View
 from autograder.submission import Submission
 
 PACKAGE = Path(__file__).resolve().parent
+#: Bytes that grading one submission may take on the trusted side, above what is there before.
+TRUSTED_MEMORY = 1536 << 20
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def grade_class(
             if known is None:
                 todo.append(submission)
                 continue
-            rows[submission.name] = replace(known, counted=submission.counted)
+            rows[submission.name] = replace(known, student=submission.student, counted=submission.counted)
             on_done(rows[submission.name], True)
         try:
             for graded in _graded(todo, assignment, plan, on_start):
@@ -116,7 +119,13 @@ def _known(out: Path, submission: Submission, stamp: dict[str, Any]) -> Graded |
         row = from_json(json.loads(path.read_text(encoding="utf-8"))["extra_data"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return row if dict(row.stamp) == stamp and (path.parent / "report.html").is_file() else None
+    return (
+        row
+        if row.name == submission.name
+        and dict(row.stamp) == stamp
+        and (path.parent / "report.html").is_file()
+        else None
+    )
 
 
 def _graded(
@@ -211,7 +220,12 @@ class _Child:
             sandboxes if context.get_start_method() == "fork" else None,
         )
         self.process = context.Process(target=_grade_in_child, args=task, daemon=False)
-        self.process.start()
+        # Ctrl-C during the fork would reach a hook of the interpreter, which discards it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         theirs.close()
 
     def result(self) -> Graded:
@@ -242,18 +256,31 @@ def _grade_in_child(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from autograder.grade import to_json
 
+    stamp = plan.stamp(submission, assignment)
+    _limit_own_memory()
     with ExitStack() as stack:
-        workers, kernels = sandboxes or _sandboxes(stack, assignment, plan)
-        row = grade(
-            submission,
-            assignment,
-            workers=workers,
-            kernels=kernels,
-            seed=secrets.randbits(32),
-            stamp=plan.stamp(submission, assignment),
-        )
+        try:
+            workers, kernels = sandboxes or _sandboxes(stack, assignment, plan)
+            seed = secrets.randbits(32)
+            row = grade(submission, assignment, workers=workers, kernels=kernels, seed=seed, stamp=stamp)
+        except Exception as error:  # the grader's own fault: said as such, and this row's alone
+            said = f"the grader failed on it ({type(error).__name__}); grade it by hand and report this"
+            row = failed(submission, assignment, said, plan.nbval, stamp)
         answer.send_bytes(json.dumps(to_json(row)).encode("ascii"))
     answer.close()
+
+
+def _limit_own_memory() -> None:
+    """Tests and the functions they hand out run here; what a submission makes them allocate has an end."""
+    if sys.platform != "linux":
+        return
+    import resource
+
+    with open("/proc/self/statm") as stream:
+        now = int(stream.read().split()[0]) * resource.getpagesize()
+    limit = now + TRUSTED_MEMORY
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (limit if hard < 0 else min(limit, hard), hard))
 
 
 @contextmanager

@@ -86,7 +86,9 @@ def grade(
     bundled = not submissions
     paths = list(submissions or [assignment.folder / "samples"])
     if bundled and not paths[0].is_dir():
-        raise UsageError(f"{assignment.name} has no bundled samples: name what to grade after {homework}")
+        raise UsageError(
+            f"{assignment.name} has no bundled samples: name what to grade after {assignment.name}"
+        )
     level = choose(sandbox)
     if level == "none" and sandbox != "none" and not bundled:
         raise UsageError(

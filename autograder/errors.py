@@ -6,8 +6,6 @@ expected value.
 
 from __future__ import annotations
 
-import builtins
-
 
 class StudentError(Exception):
     """The student's code raised, or could not be run.
@@ -36,9 +34,7 @@ class StudentError(Exception):
 
     def withheld(self) -> str:
         """What of it may be said of a hidden test: nothing that the code could choose to carry inputs out."""
-        known = getattr(builtins, self.kind, None)
-        named = isinstance(known, type) and issubclass(known, BaseException)
-        return f"your code raised {self.kind}" if named else "your code raised an exception"
+        return "your code raised an exception"
 
     def __str__(self) -> str:
         return self.public()
@@ -48,7 +44,7 @@ class CallTimeout(StudentError):
     """A call, or the whole question or submission, used up its time."""
 
     def withheld(self) -> str:
-        return f"{self.kind}: {self.message}"
+        return f"{self.kind}: {self.message}"  # the grader's own words
 
 
 class WorkerDied(StudentError):

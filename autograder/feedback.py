@@ -126,7 +126,7 @@ def _numeric_pair(mismatch: Mismatch) -> tuple[np.ndarray, np.ndarray] | None:
     try:
         expected = np.asarray(mismatch.expected, dtype=np.float64)
         actual = np.asarray(mismatch.actual, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return (expected, actual) if expected.shape == actual.shape and expected.size else None
 

@@ -160,7 +160,10 @@ def grade(
 def _row(result: Any) -> TestRow:
     from autograder.feedback import described
 
-    detail = tuple(described(result.mismatch)) if result.mismatch is not None else ()
+    try:
+        detail = tuple(described(result.mismatch)) if result.mismatch is not None else ()
+    except Exception:  # a value that cannot be shown costs its description, not the submission
+        detail = ()
     return TestRow(
         result.title, result.question, result.hidden, result.score, result.points, result.message, detail
     )

@@ -113,10 +113,10 @@ def remark(graded: Graded) -> str:
     if graded.status == "error":
         return printable(graded.message)
     parts = [] if graded.counted else ["not counted: a newer hand-in is"]
-    stopped = [t for t in graded.tests if "Timeout" in t.message]
+    stopped = [t for t in graded.tests if t.message.startswith("Timeout")]
     if stopped:
         parts.append(f"ran out of time in {', '.join(dict.fromkeys(t.question for t in stopped))}")
-    ended = [t for t in graded.tests if "WorkerDied" in t.message or "MemoryExceeded" in t.message]
+    ended = [t for t in graded.tests if t.message.startswith("WorkerDied")]
     if ended:
         parts.append(f"its process ended in {', '.join(dict.fromkeys(t.question for t in ended))}")
     if graded.clean_start is not None and graded.clean_start_message and not graded.clean_start_ran:
