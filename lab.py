@@ -188,10 +188,11 @@ def prepare(command):
         return program(venv, "mlsys-lab")
     extras = sorted(set(wanted) | set(have))
     size = BASE_MB + max([EXTRA_MB.get(e, 0) for e in extras] + [0])
+    more = "up to " if have else "about "  # some of it may be there already
     interactive = sys.stderr.isatty()
     sys.stderr.write(
-        "Setting up .venv for `%s`: about %d MB on disk, once; nothing outside this folder changes.\n"
-        % (command, size)
+        "Setting up .venv for `%s`: %s%d MB on disk, once; nothing outside this folder changes.\n"
+        % (command or "mlsys-lab", more, size)
     )
     uv = which("uv")
     make_environment(venv, uv)

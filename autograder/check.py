@@ -100,8 +100,8 @@ def _check(question: str, functions: tuple[Any, ...], values: Mapping[str, Any])
         print(f"{question}: not solved yet")
         return False
     if not failed:
-        points = sum(r.points for r in results)
-        print(f"{question}: correct, {_count(len(results), 'test')}, {points:g} points")
+        tests, points = _count(len(results), "test"), _count(sum(r.points for r in results), "point")
+        print(f"{question}: correct, {tests}, {points}")
         return True
     from autograder.feedback import show_failure
 
@@ -127,5 +127,5 @@ def _public_tests(name: str) -> list[Path]:
     return found
 
 
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" + ("" if n == 1 else "s")
+def _count(n: float, noun: str) -> str:
+    return f"{n:g} {noun}" + ("" if n == 1 else "s")

@@ -100,6 +100,8 @@ def grade(
     except BadTest as error:
         raise UsageError(f"{assignment.name}: {error}") from None
     found = collect(paths, assignment)
+    if not any(Path(path).exists() for path in paths):
+        raise UsageError(f"there is no file {paths[0]}: nothing to grade")
     target = out or Path("grades") / assignment.name
     console = Console(stderr=True)
     if level != "namespaces":

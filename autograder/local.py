@@ -12,6 +12,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from autograder.errors import StudentError
+from autograder.time_limit import time_limit
+
+#: Seconds that one call of a learner's function may take in a check.
+CALL_S = 10.0
 
 
 class LocalSession:
@@ -46,7 +50,8 @@ class _Namespace:
 def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
-            return function(*map(_own_copy, args), **{k: _own_copy(v) for k, v in kwargs.items()})
+            with time_limit(CALL_S):
+                return function(*map(_own_copy, args), **{k: _own_copy(v) for k, v in kwargs.items()})
         except KeyboardInterrupt:
             raise
         except BaseException as error:

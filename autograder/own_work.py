@@ -87,10 +87,13 @@ def _assignment_of(path: Path) -> Assignment:
     for assignment in known.values():
         if assignment.source.stem == path.stem:
             return assignment
+    stems = [f"{a.source.stem}.ipynb" for a in known.values()]
     fitting = [a for name, a in known.items() if path.stem.lower().endswith(f"_{name}")]
     if fitting:
         return fitting[0]
-    raise UsageError(f"no lab or homework is called {path.stem}; there are: {', '.join(known)}")
+    raise UsageError(
+        f"no lab or homework is called {path.stem}: rename the notebook to one of {', '.join(stems)}"
+    )
 
 
 def make_submission(homework: str, out: Path) -> Iterator[str]:

@@ -140,7 +140,7 @@ def report(rows: Sequence[Row], options: argparse.Namespace) -> int:
             f"{r.case:38} {r.peer_name:18} {r.ours:9.3f} {r.peer:9.3f} {r.ratio_median:7.3f}  {spread:15} "
             f"{bar:>5}{verdict}"
         )
-    print(f"unit: {rows[0].unit}; {rows[0].runs} rounds in turn; {machine()}")
+    print(f"unit: {rows[0].unit}; up to {rows[0].runs} rounds in turn; {machine()}")
     if options.json:
         table = {"machine": machine(), "date": date.today().isoformat(), "rows": [r.as_json() for r in rows]}
         options.json.write_text(json.dumps(table, indent=1) + "\n")

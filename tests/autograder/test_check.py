@@ -80,6 +80,26 @@ def test_an_input_changed_in_place_does_not_change_the_test(capsys):
     assert check("toy.q1", in_place)
 
 
+@pytest.mark.parametrize("swallowed", [Exception, BaseException])
+def test_a_loop_without_end_is_ended_and_said(swallowed, capsys, monkeypatch):
+    monkeypatch.setattr("autograder.local.CALL_S", 0.2)
+    kept = []
+
+    def loops(x):
+        while True:
+            try:
+                while True:
+                    pass
+            except swallowed as error:
+                kept.append(error)
+                if len(kept) > 2:
+                    raise
+
+    assert not check("toy.q1", loops)
+    assert "Timeout: no answer within 0.2 s" in capsys.readouterr().out
+    assert len(kept) == (3 if swallowed is BaseException else 0)
+
+
 def test_an_interrupted_check_prints_one_line(capsys):
     def interrupted(x):
         raise KeyboardInterrupt
