@@ -1,7 +1,7 @@
 """A time limit on a call in this very process, for `check`: the learner's loop ends, the kernel lives.
 
 An interval timer (POSIX, main thread) raises again and again until the call gives in: code that swallows the
-first exception meets the next. Where there is no such timer there is no limit; Stop in the notebook still works.
+first exception meets the next. Where there is no such timer there is no limit; Stop still works.
 """
 
 from __future__ import annotations
