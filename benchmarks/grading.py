@@ -203,7 +203,7 @@ def main() -> int:
 
 
 def batches(course: Course, n: int, one_nbval: list[float], one_otter: list[float]) -> list[Row]:
-    """A class of n, once: nbval and otter are called once for each, n times the median call measured above."""
+    """A class of n, once; nbval and otter know none: n times the median call measured above."""
     print(f"batches of {n}", file=sys.stderr)
     alone, both, nbgrader = [course.ours(n, "--no-nbval")], [course.ours(n)], [course.nbgrader_batch(n)]
     nbval, otter = [n * median(one_nbval)], [n * median(one_otter)]

@@ -149,6 +149,17 @@ def test_the_same_folder_resumes_and_a_changed_submission_is_graded_again(sandbo
     assert sorted(started[3:]) == ["ada", "bob"]
 
 
+def test_grading_one_more_student_into_the_folder_keeps_the_grades_of_the_class(
+    sandboxed, assignment, tmp_path
+):
+    _, out = graded(assignment, tmp_path / "class", {f"{s}_toy.py": b"x = 1" for s in ("ada", "bob")})
+    graded(assignment, tmp_path / "late", {"eve_toy.py": b"x = 1"}, out=out)
+    students = {name: (out / name).read_text() for name in ("gradebook.csv", "earlier-gradebook.csv")}
+    assert "eve" in students["gradebook.csv"]
+    assert "ada" in students["earlier-gradebook.csv"]
+    assert "bob" in students["earlier-gradebook.csv"]
+
+
 class Reader(html.parser.HTMLParser):
     """What a page says, and which elements and addresses it has."""
 

@@ -290,6 +290,12 @@ def no_homework(toy: Path, tmp: Path) -> Outcome:
     return run("grade", "hw99", cwd=tmp)
 
 
+def nothing_there(toy: Path, tmp: Path) -> Outcome:
+    outcome = run("grade", str(toy), "gone_toy.ipynb", cwd=tmp)
+    assert not (tmp / "grades").exists()
+    return outcome
+
+
 def a_notebook_where_the_homework_belongs(toy: Path, tmp: Path) -> Outcome:
     file("ada_toy.ipynb", notebook(RIGHT))(tmp)
     return run("grade", "ada_toy.ipynb", cwd=tmp)
@@ -426,6 +432,7 @@ def no_bubblewrap(toy: Path, tmp: Path) -> Outcome:
 
 COMMANDS: list[tuple[Callable[[Path, Path], Outcome], int, str]] = [
     (no_homework, 2, r"mlsys-lab: there is no homework or lab 'hw99'; there are: .*hw1"),
+    (nothing_there, 2, r"mlsys-lab: there is no file gone_toy.ipynb: nothing to grade"),
     (a_notebook_where_the_homework_belongs, 2, r"name one first, as in `mlsys-lab grade hw1 ada_toy.ipynb`"),
     (unknown_level, 2, r"mlsys-lab: .*'moat'.* namespaces, uid, none"),
     (unknown_option, 2, r"mlsys-lab: No such option: --fast"),
