@@ -28,18 +28,49 @@ _BINDS = {"STORE_NAME", "STORE_GLOBAL", "DELETE_NAME", "DELETE_GLOBAL"}
 _BLOCKS = (ast.For, ast.While, ast.If, ast.With, ast.Try, ast.Match)
 _PYTHON_CELL_MAGICS = {"time", "timeit", "capture", "prun", "memit", "mprun"}
 _MAX_MESSAGE = 2_000
+_DRAWS = {"plt", "pyplot", "matplotlib", "sns", "px", "go"}
+#: Calls that only look, whatever they get.
+_LOOKS = {
+    "print", "display", "check", "skip", "help", "len", "repr", "str", "type", "id", "dir", "sum", "min",
+    "max", "sorted", "isinstance", "pprint", "pp",
+}  # fmt: skip
+#: Calls that change their first argument, be it a function.
+_SETS = {"setattr", "delattr", "update_wrapper", "__setattr__"}
 
 
 @dataclass(frozen=True)
 class Statement:
-    """A compiled top-level statement: where it stands, what it reads, binds or changes."""
+    """A compiled top-level statement: where it stands, what it reads, binds or changes.
+
+    Attributes:
+        binds: names it binds, or whose object it surely changes.
+        effects: what its bare calls may change besides.
+        always: it runs whatever is wanted.
+    """
 
     cell: int
     line: int
+    node: ast.stmt
     code: types.CodeType
     reads: frozenset[str]
     binds: frozenset[str]
+    effects: Effects
     always: bool = False
+
+
+@dataclass(frozen=True)
+class Effects:
+    """What calls whose result nobody keeps may change.
+
+    Attributes:
+        receivers: `ITEMS` in `ITEMS.append(1)`; changed unless it is imported.
+        arguments: the function's root and the argument of `shuffle(ITEMS)`; changed if the argument is data.
+        decorators: roots of the decorators of a function or class; each gets hold of it.
+    """
+
+    receivers: frozenset[str] = frozenset()
+    arguments: frozenset[tuple[str, str]] = frozenset()
+    decorators: frozenset[str] = frozenset()
 
 
 def run_slice(
@@ -58,7 +89,7 @@ def run_slice(
     Returns:
         The namespace, and what was raised, in order; after each the next statement ran all the same.
     """
-    scope = {"__name__": "submission"} if namespace is None else namespace
+    scope = {"__name__": "__main__"} if namespace is None else namespace
     statements, errors = sliced(cells, wanted)
     for statement in statements:
         before(statement.cell, statement.line)
@@ -93,14 +124,49 @@ def sliced(cells: Sequence[str], wanted: Sequence[str]) -> tuple[list[Statement]
             problems.append(StudentError(type(error).__name__, text[:_MAX_MESSAGE], number, line))
         name = f"<cell {number}>"
         linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    names = _Names(statements)
+    changed = [names.changed(statement) for statement in statements]
     needed, chosen, before = set(wanted), set[int](), -1
     while len(chosen) != before:
         before = len(chosen)
         for index, statement in enumerate(statements):
-            if index not in chosen and (statement.always or statement.binds & needed):
+            if index not in chosen and (statement.always or changed[index] & needed):
                 chosen.add(index)
                 needed |= statement.reads
     return [statements[index] for index in sorted(chosen)], problems
+
+
+class _Names:
+    """What the notebook's names stand for, as far as their definitions show."""
+
+    def __init__(self, statements: Sequence[Statement]) -> None:
+        self.imported: set[str] = set()
+        self.draws = set(_DRAWS)
+        bound: set[str] = set()
+        self.defined: dict[str, frozenset[str]] = {}
+        for statement in statements:
+            node = statement.node
+            bound |= statement.binds
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                self.defined[node.name] = statement.reads
+            elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda):
+                self.defined.update(dict.fromkeys(statement.binds, statement.reads))
+            elif isinstance(node, ast.Assign) and _root(node.value) in self.draws:
+                self.draws |= statement.binds  # fig, ax = plt.subplots()
+            aliases = [part for part in ast.walk(node) if isinstance(part, ast.alias)]
+            self.imported |= {(alias.asname or alias.name).split(".")[0] for alias in aliases}
+        self.own = bound - self.imported
+        self.data = self.own - self.defined.keys()
+
+    def changed(self, statement: Statement) -> set[str]:
+        """The names that a statement binds, or whose object it changes."""
+        effects = statement.effects
+        found = statement.binds | (effects.receivers & self.own)
+        found |= {name for root, name in effects.arguments if name in self.data and root not in self.draws}
+        for name in effects.decorators & self.own:
+            # `@f.register` changes f; `@register` changes the table that register keeps.
+            found |= {name} | (self.defined.get(name, frozenset()) & self.data)
+        return set(found)
 
 
 def execute(statement: Statement, namespace: dict[str, Any]) -> StudentError | None:
@@ -187,9 +253,13 @@ def _statement(node: ast.stmt, cell: int, flags: int) -> Statement:
     binds = {instruction.argval for instruction in dis.get_instructions(code) if instruction.opname in _BINDS}
     for part in _nested(code):
         reads |= {i.argval for i in dis.get_instructions(part) if i.opname in _READS}
-    star = isinstance(node, ast.ImportFrom) and node.names[0].name == "*"
+    always = isinstance(node, ast.ImportFrom) and node.names[0].name == "*"
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        always = _last(node.value.func) == "setrecursionlimit"
     binds |= set(_changed(node))
-    return Statement(cell, node.lineno, code, frozenset(reads), frozenset(binds), always=star)
+    return Statement(
+        cell, node.lineno, node, code, frozenset(reads), frozenset(binds), _effects(node), always
+    )
 
 
 def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
@@ -199,25 +269,68 @@ def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
             yield from _nested(constant)
 
 
-def _changed(node: ast.stmt) -> Iterator[str]:
-    """Names whose object it changes: `table[k] = v`, `Net.forward = f`, in a block also `rows.append(r)`.
-
-    A bare call at the top level changes nothing here: it is most often a plot or a check, and a graded
-    function must not depend on it.
-    """
-    in_block = isinstance(node, _BLOCKS)
+def _own_parts(node: ast.stmt) -> Iterator[ast.AST]:
+    """What runs when the statement does: not the bodies of functions, nor those of classes."""
     todo: list[ast.AST] = [node]
     while todo:
         part = todo.pop()
-        if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
-            continue
+        if not isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+            yield part
+            todo.extend(ast.iter_child_nodes(part))
+
+
+def _changed(node: ast.stmt) -> Iterator[str]:
+    """Names whose object it changes: `table[k] = v`, `Net.forward = f`, in a block also `rows.append(r)`."""
+    in_block = isinstance(node, _BLOCKS)
+    for part in _own_parts(node):
         target: ast.AST | None = None
         if isinstance(part, ast.Subscript | ast.Attribute) and isinstance(part.ctx, ast.Store | ast.Del):
             target = part
         elif in_block and isinstance(part, ast.Expr) and isinstance(part.value, ast.Call):
             target = part.value.func if isinstance(part.value.func, ast.Attribute) else None
-        while isinstance(target, ast.Subscript | ast.Attribute):
-            target = target.value
-        if isinstance(target, ast.Name):
-            yield target.id
-        todo.extend(ast.iter_child_nodes(part))
+        if target is not None and (root := _root(target)):
+            yield root
+
+
+def _effects(node: ast.stmt) -> Effects:
+    """What its bare expressions may change; most often they are plots and checks, which change nothing."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        made_by = [d.func if isinstance(d, ast.Call) else d for d in node.decorator_list]
+        return Effects(decorators=frozenset(map(_root, made_by)))
+    receivers: set[str] = set()
+    arguments: set[tuple[str, str]] = set()
+    todo = [part.value for part in _own_parts(node) if isinstance(part, ast.Expr)]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, ast.ListComp | ast.SetComp | ast.Await):  # [ITEMS.append(i) for i in range(3)]
+            todo.append(value.value if isinstance(value, ast.Await) else value.elt)
+        elif isinstance(value, ast.Tuple | ast.BoolOp):
+            todo.extend(value.elts if isinstance(value, ast.Tuple) else value.values)
+        elif isinstance(value, ast.Subscript | ast.Attribute):
+            receivers.add(_root(value))
+        elif isinstance(value, ast.Call) and _last(value.func) not in _LOOKS:
+            if isinstance(value.func, ast.Attribute):
+                receivers.add(_root(value.func))
+            if _last(value.func) in _SETS and value.args:
+                receivers.add(_root(value.args[0]))
+            given = [*value.args, *(keyword.value for keyword in value.keywords)]
+            arguments |= {(_root(value.func), _root(each)) for each in given}
+    return Effects(frozenset(receivers), frozenset(arguments))
+
+
+def _root(node: ast.AST) -> str:
+    """`TABLE` of `TABLE`, `TABLE.rows[0]` and `TABLE.setdefault(k, []).append`; of `f(3).sum` nothing."""
+    while True:
+        if isinstance(node, ast.Subscript | ast.Attribute | ast.Starred):
+            node = node.value
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            node = node.func
+        else:
+            return node.id if isinstance(node, ast.Name) else ""
+
+
+def _last(function: ast.expr) -> str:
+    """`append` of `ITEMS.append`, `print` of `print`."""
+    if isinstance(function, ast.Attribute):
+        return function.attr
+    return function.id if isinstance(function, ast.Name) else ""

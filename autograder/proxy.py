@@ -79,6 +79,7 @@ class Worker:
         self._closed = False
         self._callbacks: dict[int, Callable[..., Any]] = {}
         self._calls_back = self._nested = 0
+        self._outermost_ends = 0.0
         self._dropped: list[int] = []
         self._functions: dict[str, Any] = {}
         self._at: tuple[int | None, int | None] = (None, None)
@@ -141,11 +142,6 @@ class Worker:
         return self._failed is None
 
     @property
-    def ended(self) -> StudentError | None:
-        """Why it cannot be asked again."""
-        return self._failed
-
-    @property
     def failed(self) -> StudentError | None:
         """Why this worker answers no more, or None while it does."""
         return self._failed
@@ -186,6 +182,7 @@ class Worker:
         outermost = self._nested == 0
         if outermost:
             self._verdict = None
+            self._outermost_ends = time.monotonic() + limit_s + self.call_s
         self._nested += 1
         try:
             return self._converse(message, limit_s)
@@ -198,7 +195,8 @@ class Worker:
                 raise verdict
 
     def _converse(self, message: list[bytes | memoryview], limit_s: float) -> Any:
-        deadline = time.monotonic() + limit_s
+        deadline = min(time.monotonic() + limit_s, self._outermost_ends)
+        free_s = self.call_s  # the test's own time is not the student's, unless they make it last
         self._send(message, deadline, limit_s)
         while True:
             reply = self._receive(deadline, limit_s)
@@ -216,7 +214,9 @@ class Worker:
             elif kind == "callback" and len(reply) == 4:
                 began = time.monotonic()
                 answer = self._called_back(*reply[1:])
-                deadline += time.monotonic() - began  # the test's own time is not the student's
+                not_charged_s = min(time.monotonic() - began, free_s)
+                free_s -= not_charged_s
+                deadline = min(deadline + not_charged_s, self._outermost_ends)
                 self._send(answer, deadline, limit_s)
             else:
                 raise self._give_up(ProtocolError("ProtocolError", "the process answered nonsense"))

@@ -58,7 +58,7 @@ class Worker:
         self.objects: dict[int, Any] = {}
         self.functions: dict[int, Callable[..., Any]] = {}  # the tests' own, by the number of the callback
         self.given = 0
-        self.module = types.ModuleType("submission")
+        self.module = types.ModuleType("__main__")
         self.turn = threading.RLock()  # a thread of the student's may call a test's function
         self.busy = 0
 
@@ -143,8 +143,8 @@ class Worker:
         raise ValueError("an unknown request")
 
     def _load(self, cells: list[str], wanted: list[str]) -> dict[str, Any]:
-        # A dataclass and a pickle look their module up by name.
-        sys.modules["submission"] = self.module
+        # As in a notebook; a dataclass, a pickle and a type hint look their module up by name.
+        sys.modules["__main__"] = self.module
         namespace = vars(self.module)
         _, errors = run_slice(cells, wanted, namespace, lambda cell, line: self._send(("at", cell, line)))
         return {

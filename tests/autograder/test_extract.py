@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -64,6 +65,93 @@ def test_a_method_patched_onto_a_needed_class_is_there() -> None:
     assert namespace["Net"]().forward() == 7
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "table.update(a=1)", "table.setdefault('b', {}).update(a=1)", "change(table)", "change(item=table)",
+        "setattr(f, 'a', 1)", "[table.update(a=1) for _ in range(2)]", "table['a']", "rng.nudge(table)",
+        "change(table['b']), 0", "for _ in range(1):\n    change(table)", "f.cache.update(a=1)",
+    ],
+)  # fmt: skip
+def test_a_bare_call_that_may_change_a_needed_name_runs(change: str) -> None:
+    cells = [
+        "from collections import defaultdict\ntable = defaultdict(dict)",
+        "def change(item):\n    item['a'] = 1",
+        "class Rng:\n    def nudge(self, item): change(item)\nrng = Rng()",
+        "def f():\n    return table\nf.cache = {}",
+        change,
+    ]
+    namespace, errors = run(cells, "f")
+    f = namespace["f"]
+    assert not errors
+    assert "a" in f() or "a" in f()["b"] or f.cache or hasattr(f, "a")
+
+
+@pytest.mark.parametrize("library", ["import numpy as np\nnp.put(TABLE, [0], [7])", "random.shuffle(TABLE)"])
+def test_a_librarys_function_that_gets_a_needed_array_runs(library: str) -> None:
+    cells = ["import random, numpy\nTABLE = numpy.arange(30)\ndef f():\n    return TABLE", library]
+    assert run(cells, "f")[0]["f"]().tolist() != list(range(30))
+
+
+@pytest.mark.parametrize(
+    "bare",
+    [
+        "check('q1', f)", "check('q1', f, TABLE)", "print(TABLE, f(1))", "display(TABLE)", "measure(f)",
+        "measure(f, Net)", "measure(g)", "print(f(3))", "f(3).sum()", "f(3)", "plt.plot(TABLE)", "plt.show()",
+        "ax.plot(TABLE)", "np.nope(3)", "TABLE", "timed(lambda: f(TABLE))", "other.append(1 / 0)",
+        "f.gone() if unknown else 0", "get_ipython().run_line_magic('timeit', 'f(TABLE)')",
+    ],
+)  # fmt: skip
+def test_a_bare_call_that_only_looks_at_needed_names_does_not_run(bare: str) -> None:
+    cells = [
+        "import numpy as np\nimport missing_library.pyplot as plt\nTABLE = [1]\nother = []",
+        "fig, ax = plt.subplots()",
+        "class Net: pass\ng = lambda: np.float64(len(TABLE))\ndef f(x):\n    return TABLE, Net, g",
+        "def measure(*functions):\n    1 / 0",
+    ]
+    ran: list[int] = []
+    _, errors = run_slice([*cells, bare], ["f"], None, lambda cell, line: ran.append(cell))
+    assert errors == []
+    assert set(ran) == {1, 3}
+
+
+def test_the_recursion_limit_is_set() -> None:
+    cells = ["import sys", "sys.setrecursionlimit(sys.getrecursionlimit() + 1)", "def f():\n    return 1"]
+    before = sys.getrecursionlimit()
+    try:
+        assert run(cells, "f")[1] == []
+        assert sys.getrecursionlimit() == before + 1
+    finally:
+        sys.setrecursionlimit(before)
+
+
+def test_what_is_registered_by_a_decorator_is_there() -> None:
+    generic = "import functools\n@functools.singledispatch\ndef f(x):\n    return 'any'"
+    registered = (
+        "@f.register\ndef _(x: int):\n    return 'int'\n@f.register(str)\ndef _(x):\n    return 'str'"
+    )
+    unrelated = "@functools.lru_cache\ndef slow(x):\n    return x"
+    namespace, errors = run([generic, registered, unrelated], "f")
+    f = namespace["f"]
+    assert (f(1), f("a"), f(1.0)) == ("int", "str", "any")
+    assert not errors
+    assert "slow" not in namespace
+
+
+def test_what_a_needed_table_keeps_by_a_decorator_of_the_students_is_there() -> None:
+    cells = [
+        "TABLE = {}\ndef register(function):\n    TABLE[function.__name__] = function\n    return function",
+        "@register\ndef double(x):\n    return 2 * x",
+        "def f(name, x):\n    return TABLE[name](x)",
+    ]
+    assert run(cells, "f")[0]["f"]("double", 4) == 8
+
+
+def test_what_is_bound_where_the_notebook_is_the_main_program_is_there() -> None:
+    cells = ["if __name__ == '__main__':\n    scale = 3", "def f(x):\n    return scale * x"]
+    assert run(cells, "f")[0]["f"](2) == 6
+
+
 def test_a_local_name_does_not_pull_in_a_global_of_the_same_name() -> None:
     cells = ["def f():\n    total = 1\n    return total", "total = 1 / 0"]
     assert run(cells, "f")[1] == []
@@ -115,7 +203,7 @@ def test_magics_and_shell_commands_are_passed_over(cell: str) -> None:
 
 
 def test_a_cell_in_another_language_is_passed_over() -> None:
-    assert run(["%%bash\nx=1; rm -rf nothing", "%%html\n<b>x</b>"], "x") == ({"__name__": "submission"}, [])
+    assert run(["%%bash\nx=1; rm -rf nothing", "%%html\n<b>x</b>"], "x") == ({"__name__": "__main__"}, [])
 
 
 def test_lines_are_right_after_a_magic() -> None:

@@ -201,6 +201,46 @@ def test_calling_the_tests_functions_without_end_ends(
         worker.student.often(lambda: None)
 
 
+def test_slow_functions_of_the_test_are_free_for_the_time_of_one_call(worker: Worker) -> None:
+    worker.load(["def repeat(f, n):\n    for _ in range(n): f()\n    return n"], ["repeat"])
+    worker.call_s, began = 0.5, time.monotonic()
+    assert worker.student.repeat(lambda: time.sleep(0.1), 7) == 7  # 0.5 s free, 0.2 s of the 0.5 s
+    with pytest.raises(CallTimeout):
+        worker.student.repeat(lambda: time.sleep(0.1), 100)
+    assert time.monotonic() - began < 4.0
+
+
+def test_slow_functions_of_the_test_are_charged_through_nested_calls(worker: Worker) -> None:
+    def nest() -> Any:
+        time.sleep(0.1)
+        return worker.student.apply(nest)
+
+    worker.call_s, began = 0.3, time.monotonic()
+    with pytest.raises(CallTimeout):
+        worker.student.apply(nest)
+    assert time.monotonic() - began < 2.0
+
+
+def test_a_submission_is_the_main_module_with_all_that_looks_it_up(worker: Worker) -> None:
+    cell = """from __future__ import annotations
+import dataclasses, pickle, typing
+if __name__ == "__main__":
+    start = 4
+@dataclasses.dataclass
+class Point:
+    x: int
+    count: typing.ClassVar[int] = 3
+def fields(): return [f.name for f in dataclasses.fields(Point)]
+def again(): return pickle.loads(pickle.dumps(Point(start))).x
+def hint(): return typing.get_type_hints(Point)["x"] is int
+def base(): return Point.__module__
+"""
+    worker.load([cell], ["fields", "again", "hint", "base"])
+    student = worker.student
+    assert (student.fields(), student.again(), student.hint()) == (["x"], 4, True)
+    assert student.base() == "__main__"
+
+
 def test_a_test_and_a_student_calling_each_other_for_ever_ends(worker: Worker) -> None:
     def bounce(n: int) -> Any:
         return worker.student.apply(bounce, n + 1)
@@ -240,7 +280,7 @@ def test_a_call_that_does_not_end_is_ended_and_its_process_is_gone(worker: Worke
         getattr(worker.student, name)()
     assert time.monotonic() - began < 2.0
     assert worker.gone(2.0)
-    assert not worker.alive
+    assert isinstance(worker.failed, CallTimeout)
     with pytest.raises(CallTimeout):
         worker.student.add(1)
 
