@@ -3,9 +3,10 @@
 A folder or archive with the assignment's own notebook or .py at its top is one submission; otherwise each
 entry in it is one. Nobody vanishes: in a class's folder every entry that is not hidden gets a row, whatever
 it is; only what instructors put there is passed over (files named `README*`, `*.toml`, `*.csv`) and what
-systems leave behind (`__pycache__`, `__MACOSX`). A folder that holds its own notebook and also entries with `_` in their names, as hand-ins have, is a
-class's folder too. What cannot be read becomes a submission with an error: one bad hand-in gives one clear
-row and touches no other.
+systems leave behind (`__pycache__`, `__MACOSX`). A folder that holds its own notebook and also entries with
+`_` in their names, as hand-ins have, is a class's folder too. Symbolic links within a folder are refused.
+What cannot be read becomes a submission with an error: one bad hand-in gives one clear row and touches no
+other.
 """
 
 from __future__ import annotations

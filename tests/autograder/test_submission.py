@@ -151,7 +151,7 @@ def negative_tar(path: Path) -> Path:
 
 
 def long_name_tar(path: Path, compress: Callable[[bytes], bytes]) -> Path:
-    """A small tar with a GNU long name of 1.5 GiB of zeros: as many compressed streams of one 16 MiB block."""
+    """A small tar with a GNU long name of 1.5 GiB of zeros: one 16 MiB block, packed once, 96 times."""
     member = tarfile.TarInfo("././@LongLink")
     member.type, member.size = tarfile.GNUTYPE_LONGNAME, 96 << 24
     packed = compress(bytes(1 << 24))
@@ -180,8 +180,8 @@ def zip_bomb(path: Path, method: int, packed: bytes) -> Path:
 
 
 def lzma_zip(path: Path) -> Path:
-    """Zip's lzma: a head of version and properties, then a raw stream; 256 MiB of zeros."""
-    packed = lzma.compress(bytes(256 << 20), lzma.FORMAT_ALONE, preset=0)
+    """Zip's lzma: a head of version and properties, then a raw stream; 64 MiB of zeros."""
+    packed = lzma.compress(bytes(64 << 20), lzma.FORMAT_ALONE, preset=0)
     return zip_bomb(path, zipfile.ZIP_LZMA, b"\x09\x04\x05\x00" + packed[:5] + packed[13:])
 
 
@@ -240,7 +240,7 @@ def class_with_linked_folder(path: Path) -> Path:
         (lambda p: _folder(p / "empty"), "holds no hw1.ipynb"),
         (lambda p: _dangling(p / "a.ipynb"), "leads nowhere"),
         (lambda p: negative_tar(p / "a.tar"), "negative size"),
-        (lambda p: zip_bomb(p / "a.zip", 12, bz2.compress(bytes(256 << 20))), "unusual compression"),
+        (lambda p: zip_bomb(p / "a.zip", 12, bz2.compress(bytes(64 << 20))), "unusual compression"),
         (lambda p: lzma_zip(p / "a.zip"), "unusual compression"),
         (lambda p: relabelled_zip(p / "a.zip", 8, b"\0\0", b"\1\0"), "has a password"),
         (lambda p: invalid_utf8_zip(p / "a.zip"), "cannot be read"),
@@ -323,7 +323,15 @@ def test_what_is_said_of_any_name_can_be_printed_and_hashed(text, tmp_path):
     [
         # Whatever its type, an entry of a class's folder has a row; instructors' files have none.
         (
-            ["ada_hw1.ipynb", "bob_hw1.pdf", "cleo.docx", "dan", "README.md", "expected.toml", "roster.csv"],
+            [
+                "ada_hw1.ipynb",
+                "bob_hw1.pdf",
+                "cleo_hw1.docx",
+                "dan",
+                "README.md",
+                "expected.toml",
+                "roster.csv",
+            ],
             {"ada": "", "bob": ".pdf is no notebook", "cleo": ".docx is no", "dan": "a file without ending"},
         ),
         # As course sites export them.
@@ -334,7 +342,7 @@ def test_what_is_said_of_any_name_can_be_printed_and_hashed(text, tmp_path):
         (["hw1.zip"], {"class": ""}),
         # A folder with its own hand-in and others'.
         (["hw1.ipynb", "hw1.py", "ada_hw1.ipynb", "bob_hw1.zip"], {"class": "", "ada": "", "bob": ""}),
-        (["hw1.ipynb", "ada_hw1/hw1.py", "cleo.pdf"], {"class": "", "ada": "", "cleo": ".pdf is no"}),
+        (["hw1.ipynb", "ada_hw1/hw1.py", "cleo_hw1.pdf"], {"class": "", "ada": "", "cleo": ".pdf is no"}),
         (["hw1.ipynb", "hw1.py", "notes.py", "my_plot.png", "data/x.txt"], {"class": ""}),
     ],
 )
@@ -356,7 +364,9 @@ def test_nobody_in_a_folder_vanishes(files, rows, tmp_path):
 
 
 def test_an_entry_of_a_class_archive_that_is_no_notebook_has_a_row(tmp_path):
-    path = zipped(tmp_path / "class.zip", {"ada_hw1.ipynb": b"1", "bob/hw1.ipynb": b"2", "cleo.pdf": b"3"})
+    path = zipped(
+        tmp_path / "class.zip", {"ada_hw1.ipynb": b"1", "bob/hw1.ipynb": b"2", "cleo_hw1.pdf": b"3"}
+    )
     assert {s.student: bool(s.error) for s in collect([path], HW)} == {
         "ada": False,
         "bob": False,
