@@ -1,6 +1,10 @@
 """What was handed in: files, folders and archives become submissions, each with a name that is safe to write.
 
-A folder or archive with a notebook or .py at its top is one submission; otherwise each entry in it is one.
+A folder or archive with the assignment's own notebook or .py at its top is one submission; otherwise each
+entry in it is one. Nobody vanishes: in a class's folder every entry that is not hidden gets a row, whatever
+it is; only what instructors put there is passed over (files named `README*`, `*.toml`, `*.csv`) and what
+systems leave behind (`__pycache__`, `__MACOSX`). A folder that holds its own notebook and also entries with
+`_` in their names, as hand-ins have, is a class's folder too. Symbolic links within a folder are refused.
 What cannot be read becomes a submission with an error: one bad hand-in gives one clear row and touches no
 other.
 """
@@ -8,19 +12,22 @@ other.
 from __future__ import annotations
 
 import hashlib
-import re
-import unicodedata
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from autograder.archive import UnsafeArchive, is_archive, read_archive
+from autograder.archive import ENDINGS, UnsafeArchive, is_archive, read_archive
 from autograder.assignment import Assignment
+from autograder.naming import printable as printable
+from autograder.naming import safe_name as safe_name
 
 #: A notebook larger than this is not read: its outputs belong cleared.
 MOST_NOTEBOOK_BYTES = 32 << 20
+MOST_ERROR_CHARACTERS = 300
 KINDS = (".ipynb", ".py")
+LITTER = ("__pycache__", "__MACOSX")
 
 
 @dataclass(frozen=True)
@@ -48,16 +55,16 @@ class Submission:
 
     def fingerprint(self) -> str:
         """A hash of what was handed in: equal fingerprints need grading once."""
-        return hashlib.sha256(
-            self.kind.encode() + b"\0" + self.error.encode() + b"\0" + self.data
-        ).hexdigest()[:16]
+        said = f"{self.kind}\0{self.error}\0".encode("utf-8", "surrogatepass")
+        return hashlib.sha256(said + self.data).hexdigest()[:16]
 
 
 def collect(paths: Iterable[Path], assignment: Assignment) -> list[Submission]:
     """Find every submission in what was named on the command line.
 
     Args:
-        paths: notebooks, .py files, archives, or folders of these.
+        paths: notebooks, .py files, archives, or folders of these. Only these may be symbolic links, nothing
+            within a folder.
         assignment: its source's name tells which file of a folder is the hand-in.
 
     Returns:
@@ -65,10 +72,18 @@ def collect(paths: Iterable[Path], assignment: Assignment) -> list[Submission]:
     """
     found: list[Submission] = []
     for path in paths:
-        found += _from_path(path, assignment.source.stem)
+        found += _netted(_from_path, path, assignment.source.stem)
     return _counted(
         _unique(sorted(found, key=lambda s: (s.student.casefold(), s.name.casefold(), s.modified)))
     )
+
+
+def _netted(read: Callable[[Path, str], list[Submission]], path: Path, stem: str) -> list[Submission]:
+    """Read one hand-in; whatever goes wrong with it in a way that nobody foresaw is its own row's error."""
+    try:
+        return read(path, stem)
+    except Exception as error:  # the hand-in's fault, and no reason to leave the class ungraded
+        return [_bad(path.name, path, f"cannot be read ({type(error).__name__}): hand in the notebook alone")]
 
 
 def _from_path(path: Path, stem: str) -> list[Submission]:
@@ -102,32 +117,71 @@ def _from_file(path: Path) -> Submission:
 
 
 def _from_folder(path: Path, stem: str) -> list[Submission]:
-    files = {
-        PurePosixPath(p.relative_to(path).as_posix()): p
-        for p in sorted(path.rglob("*"))
-        if not any(part.startswith(".") for part in p.relative_to(path).parts)
-    }
-    notebooks = {p: f for p, f in files.items() if p.suffix.lower() in KINDS}
-    chosen = _own(notebooks, stem)
-    if chosen is not None:
-        return [replace(_from_file(notebooks[chosen]), **_named(path.name))]
-    found = [
-        s for p, f in files.items() if len(p.parts) == 1 and is_archive(f) for s in _from_archive(f, stem)
-    ]
-    for entry, own in _by_entry(notebooks).items():
-        chosen = PurePosixPath(entry) if PurePosixPath(entry) in own else _best(own, stem)
-        if chosen is None:
-            found.append(_bad(entry, path / entry, _which(own, stem)))
-        else:
-            found.append(replace(_from_file(own[chosen]), **_named(entry)))
-    empty = [
-        f for p, f in files.items() if len(p.parts) == 1 and f.is_dir() and p.name not in _by_entry(notebooks)
-    ]
-    found += [_bad(f.name, f, _which({}, stem)) for f in empty]
+    """A student's folder or a class's, as it was named on the command line."""
+    entries = [entry for entry in sorted(path.iterdir()) if not _passed_over(entry.name, entry.is_dir())]
+    own = [entry for entry in entries if entry.name in _own_names(stem)]
+    others = [entry for entry in entries if _stem(entry.name) != stem and _like_a_hand_in(entry)]
+    if own and not others:
+        return [replace(s, **_named(path.name)) for s in _netted(_from_student, path, stem)]
+    if own:  # the first is graded, its pair is not; it stands under the folder's name
+        found = [replace(s, **_named(path.name)) for s in _netted(_from_entry, own[0], stem)]
+        entries = [entry for entry in entries if entry not in own]
+    else:
+        found = []
+    lone = [entry for entry in entries if is_archive(entry) and _stem(entry.name) == stem]
+    for entry in entries:
+        rows = _netted(_from_entry, entry, stem)
+        if entries == lone and len(rows) == 1:  # `nora/hw1.zip`: the folder has the student's name
+            rows = [replace(rows[0], **_named(path.name))]
+        found += rows
     return found or [_bad(path.name, path, f"the folder holds no {stem}.ipynb or {stem}.py")]
 
 
-def _from_archive(path: Path, stem: str) -> list[Submission]:
+def _passed_over(name: str, folder: bool) -> bool:
+    """Is an entry hidden, litter or an instructor's?"""
+    if name.startswith(".") or name in LITTER:
+        return True
+    return not folder and (name.upper().startswith("README") or name.lower().endswith((".toml", ".csv")))
+
+
+def _like_a_hand_in(entry: Path) -> bool:
+    fits = entry.suffix.lower() in KINDS or is_archive(entry) or (entry.is_dir() and not entry.is_symlink())
+    return fits and "_" in _stem(entry.name)
+
+
+def _from_entry(entry: Path, stem: str) -> list[Submission]:
+    """One entry of a class's folder."""
+    if entry.is_symlink():
+        return [_bad(entry.name, entry, "is a symbolic link: put the file itself into the folder")]
+    return _from_student(entry, stem) if entry.is_dir() else _from_path(entry, stem)
+
+
+def _from_student(path: Path, stem: str) -> list[Submission]:
+    """The one hand-in in a student's folder: a notebook or .py, or else an archive, at whatever depth."""
+    files: dict[PurePosixPath, Path] = {}
+    for folder, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in LITTER)
+        shown = [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
+        if any(entry.is_symlink() for entry in (*shown, *(Path(folder, name) for name in folders))):
+            return [_bad(path.name, path, "holds a symbolic link: put the file itself into the folder")]
+        files.update({PurePosixPath(file.relative_to(path).as_posix()): file for file in shown})
+    notebooks = {p: f for p, f in files.items() if p.suffix.lower() in KINDS}
+    archives = {p: f for p, f in files.items() if is_archive(p)}
+    chosen = _own(notebooks, stem) or _best(notebooks, stem)
+    if chosen is not None:
+        return [replace(_from_file(notebooks[chosen]), **_named(path.name))]
+    if notebooks or not archives:
+        return [_bad(path.name, path, _which(notebooks, stem))]
+    named = [f for p, f in archives.items() if _stem(p.name) == stem]
+    fitting = named if len(named) == 1 else list(archives.values())
+    if len(fitting) > 1:
+        return [_bad(path.name, path, f"holds {len(fitting)} archives: keep the one to grade")]
+    return [replace(s, **_named(path.name)) for s in _from_archive(fitting[0], stem, several=False)]
+
+
+def _from_archive(path: Path, stem: str, several: bool = True) -> list[Submission]:
+    if not path.is_file():
+        return [_bad(path.name, path, "this is no regular file")]
     if path.stat().st_size > MOST_NOTEBOOK_BYTES:
         return [
             _bad(path.name, path, f"larger than {MOST_NOTEBOOK_BYTES >> 20} MiB: hand in the notebook alone")
@@ -136,17 +190,19 @@ def _from_archive(path: Path, stem: str) -> list[Submission]:
         members = read_archive(path)
     except UnsafeArchive as error:
         return [_bad(path.name, path, str(error))]
-    files = {p: d for p, d in members.items() if p.suffix.lower() in KINDS and not p.parts[0].startswith(".")}
+    seen = {p: d for p, d in members.items() if not _passed_over(p.parts[0], len(p.parts) > 1)}
+    files = {p: d for p, d in seen.items() if p.suffix.lower() in KINDS}
     modified = path.stat().st_mtime
     entries = _by_entry(files)
     # One student's archive: the hand-in at its top, or in the one folder that most tools pack, or all alone.
-    chosen = _own(files, stem) or (_best(files, stem) if len(entries) == 1 else None)
+    chosen = _own(files, stem) or (_best(files, stem) if len(entries) == 1 or not several else None)
     if chosen is not None:
         return [_good(path.name, f"{path}:{chosen}", files[chosen], chosen.suffix.lower(), modified)]
-    if len(entries) < 2:
+    if len(entries) < 2 or not several:
         return [_bad(path.name, path, _which(files, stem))]
     found = []
-    for entry, own in entries.items():
+    for entry in _by_entry(seen):
+        own = entries.get(entry, {})
         chosen = _best(own, stem)
         if chosen is None:
             found.append(_bad(entry, path / entry, _which(own, stem)))
@@ -164,9 +220,13 @@ def _by_entry(files: Mapping[PurePosixPath, Any]) -> dict[str, dict[PurePosixPat
     return entries
 
 
+def _own_names(stem: str) -> tuple[str, ...]:
+    return tuple(stem + kind for kind in KINDS)
+
+
 def _own(files: Mapping[PurePosixPath, Any], stem: str) -> PurePosixPath | None:
     """The assignment's own notebook at the top, else its .py: a pair is handed in as its notebook."""
-    return next((p for p in (PurePosixPath(stem + kind) for kind in KINDS) if p in files), None)
+    return next((p for p in map(PurePosixPath, _own_names(stem)) if p in files), None)
 
 
 def _best(files: Mapping[PurePosixPath, Any], stem: str) -> PurePosixPath | None:
@@ -187,39 +247,25 @@ def _which(files: Mapping[PurePosixPath, Any], stem: str) -> str:
 
 
 def _good(name: str, origin: str, data: bytes, kind: str, modified: float) -> Submission:
-    return Submission(origin=origin, data=data, kind=kind, modified=modified, **_named(name))
+    return Submission(origin=printable(origin), data=data, kind=kind, modified=modified, **_named(name))
 
 
 def _bad(name: str, path: Path, error: str) -> Submission:
-    return Submission(origin=str(path), error=error, **_named(name))
+    line = printable(error)[:MOST_ERROR_CHARACTERS]
+    return Submission(origin=printable(str(path)), error=line, **_named(name))
+
+
+def _stem(name: str) -> str:
+    """A file's name without its ending, where that is one of ours."""
+    for ending in sorted((*KINDS, *ENDINGS), key=len, reverse=True):
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return name
 
 
 def _named(raw: str) -> dict[str, Any]:
-    stem = raw
-    for ending in sorted(
-        (*KINDS, ".zip", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar", ".tgz"), key=len, reverse=True
-    ):
-        if stem.lower().endswith(ending):
-            stem = stem[: -len(ending)]
-            break
+    stem = _stem(raw)
     return {"name": safe_name(stem), "student": printable(stem.split("_")[0]) or "unnamed"}
-
-
-def printable(text: str) -> str:
-    """The text without control, format and direction characters, which a terminal would obey."""
-    return "".join(c for c in text if unicodedata.category(c)[0] != "C").strip()
-
-
-def safe_name(text: str) -> str:
-    """A file name out of any text: letters (of any script), digits, `.-_`; never empty, hidden or too long.
-
-    Example:
-        >>> safe_name("=cmd() ../Ünal hw1")
-        'cmd_Ünal_hw1'
-    """
-    plain = unicodedata.normalize("NFC", printable(text))
-    kept = re.sub(r"[^\w.-]+", "_", plain).strip("._-")
-    return re.sub(r"_*\.*(?<=[_.])\.+_*|_{2,}", "_", kept)[:100] or "submission"
 
 
 def _unique(submissions: list[Submission]) -> list[Submission]:

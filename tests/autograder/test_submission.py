@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 import os
 import re
 import stat
 import tarfile
+import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autograder import submission
 from autograder.assignment import Assignment
-from autograder.submission import collect, printable, safe_name
+from autograder.submission import Submission, collect, printable, safe_name
 
 HW = Assignment(name="hw1", title="", folder=Path(), source=Path("hw1.py"), public=())
 
@@ -135,6 +141,84 @@ def lying_bomb(path: Path) -> Path:
     return path
 
 
+def negative_tar(path: Path) -> Path:
+    """A tar whose only member says that it is 512 bytes less than nothing: the next header is itself."""
+    block = bytearray(tarfile.TarInfo("hw1.py").tobuf(tarfile.USTAR_FORMAT))
+    block[124:136] = b"\xff" * 10 + b"\xfe\x00"  # -512 in base 256
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return _write(path, bytes(block) + b"\0" * 1024)
+
+
+def long_name_tar(path: Path, compress: Callable[[bytes], bytes]) -> Path:
+    """A small tar with a GNU long name of 1.5 GiB of zeros: one 16 MiB block, packed once, 96 times."""
+    member = tarfile.TarInfo("././@LongLink")
+    member.type, member.size = tarfile.GNUTYPE_LONGNAME, 96 << 24
+    packed = compress(bytes(1 << 24))
+    return _write(path, compress(member.tobuf(tarfile.GNU_FORMAT)) + packed * 96)
+
+
+def pax_tar(path: Path, headers: dict[str, str]) -> Path:
+    """A tar whose extended header holds what no writer writes."""
+    member = tarfile.TarInfo("hw1.py")
+    member.size, member.pax_headers = 5, headers
+    with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(member, io.BytesIO(b"x = 1"))
+    return path
+
+
+def zip_bomb(path: Path, method: int, packed: bytes) -> Path:
+    """A zip of one member that claims 1,000 bytes and is `packed`, written as stored and then relabelled."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("hw1.py", packed)
+    raw = bytearray(path.read_bytes())
+    for signature, at_method, at_size in ((b"PK\3\4", 8, 22), (b"PK\1\2", 10, 24)):
+        start = raw.rindex(signature)
+        raw[start + at_method : start + at_method + 2] = method.to_bytes(2, "little")
+        raw[start + at_size : start + at_size + 4] = (1000).to_bytes(4, "little")
+    return _write(path, bytes(raw))
+
+
+def lzma_zip(path: Path) -> Path:
+    """Zip's lzma: a head of version and properties, then a raw stream; 64 MiB of zeros."""
+    packed = lzma.compress(bytes(64 << 20), lzma.FORMAT_ALONE, preset=0)
+    return zip_bomb(path, zipfile.ZIP_LZMA, b"\x09\x04\x05\x00" + packed[:5] + packed[13:])
+
+
+def relabelled_zip(path: Path, offset: int, old: bytes, new: bytes) -> Path:
+    """A zip with the bytes at an offset of its central directory changed."""
+    raw = bytearray(zipped(path, {"hw1.py": b"x = 1"}).read_bytes())
+    start = raw.rindex(b"PK\1\2") + offset
+    assert raw[start : start + len(old)] == old
+    raw[start : start + len(new)] = new
+    return _write(path, bytes(raw))
+
+
+def folder_with_link(path: Path, name: str = "hw1.ipynb", own: bool = False) -> Path:
+    """A student's folder in which one file is a link to somebody else's."""
+    secret = _write(path.parent / "expected_hw1.py", b"the answer")
+    path.mkdir()
+    (path / name).symlink_to(secret)
+    if own:
+        _write(path / "hw1.ipynb", b"1")
+    return path
+
+
+def class_with_linked_entry(path: Path) -> Path:
+    secret = _write(path.parent / "expected_hw1.py", b"the answer")
+    path.mkdir()
+    (path / "mallory_hw1.py").symlink_to(secret)
+    return path
+
+
+def class_with_linked_folder(path: Path) -> Path:
+    secret = _folder(path.parent / "secret")
+    _write(secret / "hw1.py", b"the answer")
+    path.mkdir()
+    (path / "mallory").symlink_to(secret)
+    return path
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -155,13 +239,147 @@ def lying_bomb(path: Path) -> Path:
         (lambda p: p / "gone.ipynb", "there is no file"),
         (lambda p: _folder(p / "empty"), "holds no hw1.ipynb"),
         (lambda p: _dangling(p / "a.ipynb"), "leads nowhere"),
+        (lambda p: negative_tar(p / "a.tar"), "negative size"),
+        (lambda p: zip_bomb(p / "a.zip", 12, bz2.compress(bytes(64 << 20))), "unusual compression"),
+        (lambda p: lzma_zip(p / "a.zip"), "unusual compression"),
+        (lambda p: relabelled_zip(p / "a.zip", 8, b"\0\0", b"\1\0"), "has a password"),
+        (lambda p: invalid_utf8_zip(p / "a.zip"), "cannot be read"),
+        (lambda p: long_name_tar(p / "a.tar.gz", gzip.compress), "more memory or time"),
+        (lambda p: long_name_tar(p / "a.tar.xz", _xz), "more memory or time"),
+        (lambda p: pax_tar(p / "a.tar.gz", {"GNU.sparse.size": "zz"}), "cannot be read"),
+        (lambda p: pax_tar(p / "a.tar.gz", {"GNU.sparse.map": "a,b,c"}), "cannot be read"),
+        (lambda p: folder_with_link(p / "mallory"), "symbolic link"),
+        (lambda p: folder_with_link(p / "mallory", "data.txt", own=True), "symbolic link"),
+        (lambda p: class_with_linked_entry(p / "class"), "symbolic link"),
+        (lambda p: class_with_linked_folder(p / "class"), "symbolic link"),
+        (lambda p: _pipe(p / "a.zip"), "no regular file"),
     ],
 )
 def test_what_cannot_be_read_is_one_row_with_one_line(make, said, tmp_path):
-    (found,) = collect([make(tmp_path)], HW)
+    path = make(tmp_path)
+    start = time.monotonic()
+    (found,) = collect([path], HW)
     assert re.search(said, found.error)
-    assert "\n" not in found.error
+    assert found.error == printable(found.error)
     assert found.data == b""
+    assert time.monotonic() - start < 25
+
+
+def invalid_utf8_zip(path: Path) -> Path:
+    """A zip that flags its member's name as UTF-8 where it is none."""
+    relabelled_zip(path, 46, b"hw1", b"\xff\xfe\xfd")
+    raw = bytearray(path.read_bytes())
+    start = raw.rindex(b"PK\1\2")
+    raw[start + 9] = 0x08
+    return _write(path, bytes(raw))
+
+
+def _xz(data: bytes) -> bytes:
+    return lzma.compress(data, preset=0)
+
+
+def _pipe(path: Path) -> Path:
+    os.mkfifo(path)
+    return path
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), MemoryError(), RecursionError(), UnicodeError("a\nb")])
+@pytest.mark.parametrize("broken", ["_from_student", "read_archive", "_from_file"])
+def test_an_error_that_nobody_foresaw_is_that_hand_ins_row(error, broken, tmp_path, monkeypatch):
+    _write(_folder(tmp_path / "mal") / "hw1.ipynb", b"1")
+    _write(tmp_path / "mal_hw1.py", b"2")
+    zipped(tmp_path / "mal_hw1.zip", {"hw1.py": b"3"})
+    for n in range(3):
+        _write(_folder(tmp_path / f"ada{n}") / "hw1.ipynb", b"4")
+    real = getattr(submission, broken)
+
+    def raising(path: Path, *rest: object, **more: object) -> object:
+        if "mal" in path.relative_to(tmp_path).parts[0]:
+            raise error
+        return real(path, *rest, **more)
+
+    monkeypatch.setattr(submission, broken, raising)
+    found = collect([tmp_path], HW)
+    assert len(found) == 6
+    bad = [s for s in found if s.error]
+    assert bad
+    assert {s.student for s in bad} == {"mal"}
+    assert all(type(error).__name__ in s.error and s.error == printable(s.error) for s in bad)
+
+
+@pytest.mark.parametrize("text", ["a\udcff", "a\x1b[2Jb", "\u202e"])
+def test_what_is_said_of_any_name_can_be_printed_and_hashed(text, tmp_path):
+    found = collect([tmp_path / f"{text}_hw1.ipynb", tmp_path / text], HW)
+    for s in found:
+        assert s.error
+        assert s.error == printable(s.error)
+        assert s.origin == printable(s.origin)
+        assert len(s.fingerprint()) == 16
+    assert len(Submission("a", "a", "a", error=text).fingerprint()) == 16
+
+
+@pytest.mark.parametrize(
+    ("files", "rows"),
+    [
+        # Whatever its type, an entry of a class's folder has a row; instructors' files have none.
+        (
+            [
+                "ada_hw1.ipynb",
+                "bob_hw1.pdf",
+                "cleo_hw1.docx",
+                "dan",
+                "README.md",
+                "expected.toml",
+                "roster.csv",
+            ],
+            {"ada": "", "bob": ".pdf is no notebook", "cleo": ".docx is no", "dan": "a file without ending"},
+        ),
+        # As course sites export them.
+        (["nora/hw1.zip", "omar/sub/work.tar.gz"], {"nora": "", "omar": ""}),
+        (["nora/a.zip", "nora/b.zip"], {"nora": "holds 2 archives"}),
+        (["nora/hw1.zip", "nora/data.zip"], {"nora": ""}),
+        (["nora/essay.pdf", "omar/hw1.py"], {"nora": "holds no hw1.ipynb", "omar": ""}),
+        (["hw1.zip"], {"class": ""}),
+        # A folder with its own hand-in and others'.
+        (["hw1.ipynb", "hw1.py", "ada_hw1.ipynb", "bob_hw1.zip"], {"class": "", "ada": "", "bob": ""}),
+        (["hw1.ipynb", "ada_hw1/hw1.py", "cleo_hw1.pdf"], {"class": "", "ada": "", "cleo": ".pdf is no"}),
+        (["hw1.ipynb", "hw1.py", "notes.py", "my_plot.png", "data/x.txt"], {"class": ""}),
+    ],
+)
+def test_nobody_in_a_folder_vanishes(files, rows, tmp_path):
+    folder = tmp_path / "class"
+    for name in files:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(".zip"):
+            zipped(path, {"hw1.py": b"1", "more.py": b"2"})
+        elif name.endswith(".gz"):
+            tarred(path, [tarfile.TarInfo("hw1/hw1.py")])
+        else:
+            path.write_bytes(b"1")
+    found = collect([folder], HW)
+    assert {s.student: bool(s.error) for s in found} == {who: bool(said) for who, said in rows.items()}
+    assert len(found) == len(rows)
+    assert all(rows[s.student] in s.error for s in found)
+
+
+def test_an_entry_of_a_class_archive_that_is_no_notebook_has_a_row(tmp_path):
+    path = zipped(
+        tmp_path / "class.zip", {"ada_hw1.ipynb": b"1", "bob/hw1.ipynb": b"2", "cleo_hw1.pdf": b"3"}
+    )
+    assert {s.student: bool(s.error) for s in collect([path], HW)} == {
+        "ada": False,
+        "bob": False,
+        "cleo": True,
+    }
+
+
+def test_a_path_named_directly_may_be_a_link(tmp_path):
+    _write(_folder(tmp_path / "ada") / "hw1.ipynb", b"1")
+    (tmp_path / "one.ipynb").symlink_to(tmp_path / "ada" / "hw1.ipynb")
+    (tmp_path / "all").symlink_to(tmp_path / "ada")
+    found = collect([tmp_path / "one.ipynb", tmp_path / "all"], HW)
+    assert [(s.student, s.data, s.error) for s in found] == [("all", b"1", ""), ("one", b"1", "")]
 
 
 def _write(path: Path, data: bytes) -> Path:
@@ -182,11 +400,19 @@ def _dangling(path: Path) -> Path:
 @given(st.text())
 def test_any_text_becomes_a_name_that_is_safe_to_write(text):
     name = safe_name(text)
-    assert 0 < len(name) <= 100
+    assert 0 < len(name.encode()) <= 200
     assert not set(name) & set("/\\:*?\"<>|\0\n\r\t $`;&=+@'")
     assert not name.startswith((".", "-"))
     assert ".." not in name
     assert safe_name(name) == name
+
+
+@pytest.mark.parametrize("letter", ["a", "ü", "李", "\U00020000", "a."])
+def test_a_long_name_is_cut_to_what_file_systems_take(letter, tmp_path):
+    name = safe_name(letter * 500)
+    assert 190 < len(name.encode()) <= 200
+    assert safe_name(name) == name
+    (tmp_path / f"{name}-1000.ipynb").write_bytes(b"")
 
 
 @given(st.text())
