@@ -137,6 +137,8 @@ def _shape(array: np.ndarray) -> str:
 def _kind(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"an array of shape {value.shape} and dtype {value.dtype}"
+    if type(value).__name__ == "Handle":  # an object that stayed with the student, told by its own name
+        return repr(value)[1:-1]
     return "None (is there a return?)" if value is None else f"a value of type {type(value).__name__}"
 
 

@@ -137,11 +137,6 @@ class Worker:
         self._dropped.append(number)
 
     @property
-    def alive(self) -> bool:
-        """Can it be asked again?"""
-        return self._failed is None
-
-    @property
     def failed(self) -> StudentError | None:
         """Why this worker answers no more, or None while it does."""
         return self._failed

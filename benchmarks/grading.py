@@ -168,7 +168,7 @@ class Course:
         for i in range(n):
             place = self.nbgrader / "submitted" / f"s{i}" / HOMEWORK
             place.mkdir(parents=True)
-            shutil.copy(self.nbgrader / "release" / HOMEWORK / f"{HOMEWORK}.ipynb", place)
+            shutil.copy(self.nbgrader / "source" / HOMEWORK / f"{HOMEWORK}.ipynb", place)
         command = [str(self.programs / "nbgrader"), "autograde", HOMEWORK, "--force"]
         spent = cpu_seconds(command, cwd=self.nbgrader, environ=self.environ)
         graded = self.nbgrader.glob(f"autograded/s*/{HOMEWORK}/{HOMEWORK}.ipynb")

@@ -317,7 +317,7 @@ def test_a_worker_can_be_asked_for_by_a_fork_of_the_grader(box: Sandbox) -> None
             os._exit(code)
     assert os.waitpid(pid, 0)[1] == 0
     with box.worker() as worker:
-        assert worker.alive
+        assert worker.failed is None
 
 
 def test_a_repository_inside_the_interpreters_folder_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
