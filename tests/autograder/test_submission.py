@@ -142,12 +142,13 @@ def lying_bomb(path: Path) -> Path:
 
 
 def negative_tar(path: Path) -> Path:
-    """A tar whose only member says that it is 512 bytes less than nothing: the next header is itself."""
+    """A tar whose second member says that it is 512 bytes less than nothing: the next header is itself."""
     block = bytearray(tarfile.TarInfo("hw1.py").tobuf(tarfile.USTAR_FORMAT))
     block[124:136] = b"\xff" * 10 + b"\xfe\x00"  # -512 in base 256
     block[148:156] = b" " * 8
     block[148:156] = b"%06o\0 " % sum(block)
-    return _write(path, bytes(block) + b"\0" * 1024)
+    first = tarfile.TarInfo("a.py").tobuf(tarfile.USTAR_FORMAT)  # a reader stops where it is back at 0
+    return _write(path, first + bytes(block) + b"\0" * 1024)
 
 
 def long_name_tar(path: Path, compress: Callable[[bytes], bytes]) -> Path:
