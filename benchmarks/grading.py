@@ -1,8 +1,8 @@
 """CPU cost of grading against nbval, otter-grader and nbgrader on the same notebook and tests.
 
 `marginal` is what one more submission costs: (a batch of 6 less a batch of 1) / 5 for ours; a call of its
-own for nbval and otter, which know no batches; nbgrader's batches of 4 and 1 likewise. `batch of 30` is the whole
-command, start included. The peers' environment is made on first use.
+own for nbval and otter, which know no batches; nbgrader's batches of 4 and 1 likewise. `batch of 30` is the
+whole command, start included. The peers' environment is made on first use.
 
     python benchmarks/grading.py [--quick] [--json FILE]
 """
