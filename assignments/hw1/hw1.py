@@ -5,7 +5,7 @@
 #     language: python
 #     name: python3
 #   mlsys_lab:
-#     minutes: 450
+#     minutes: 480
 #     needs:
 #     - numpy
 #     - matplotlib
@@ -26,7 +26,7 @@
 # | | |
 # |---|---|
 # | **Goal** | count what a computation moves, not only what it computes: words through a cache, bytes under a roof, entries through a log, information through a split |
-# | **Time** | about 7.5 hours, in five parts |
+# | **Time** | about 8 hours in five parts: 7 for the exercises and the written answer, 1 for reading and predictions |
 # | **Points** | 100 automatic, 5 of them for a notebook that runs from a clean start; 10 for a written answer |
 # | **Parts** | `autograder.check`; NumPy, scikit-learn |
 # | **Before** | lab 00 |
@@ -115,7 +115,8 @@ show(fig)
 
 
 # %% [markdown]
-# Memory comes in **lines**, on most machines of 64 bytes. A cache keeps the lines used last. Here is the
+# Memory comes in **lines**, on most machines of 64 bytes. Many CPUs fetch neighbouring lines in pairs, so the
+# knee may appear at twice the line. A cache keeps the lines used last. Here is the
 # model for this part: a line holds `line` words, the cache holds `capacity` lines, any line may lie
 # anywhere, and when it is full the line whose last use is longest ago goes (least recently used, **LRU**).
 # A **miss** is an access whose line is not there.
@@ -389,8 +390,10 @@ else:
 
 
 # %% [markdown]
-# The last tile that fits is exact; a smaller one beats the formula, since part of what comes next is there.
-# One tile further, B's lines go just before they are needed. Real cliffs are rounder.
+# Here the formula is exact for the last tile that fits; a smaller one beats it, since part of what comes next
+# is there. That is no rule: with n = 24, lines of 4 words and 20 of them, the last tile that fits, 4, already has
+# 1,872 misses where the formula says 2,592. One tile further, B's lines go just before they are needed. Real
+# cliffs are rounder.
 
 # %% [markdown]
 # ## Part 2. Which roof are you under?
@@ -917,7 +920,7 @@ def compact(tree):
 #
 
 # %% nbgrader={"grade": true, "grade_id": "hw1-q3d-check", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
-check("hw1.q3d", compact, replay)
+check("hw1.q3d", compact, merge_runs, replay)
 
 
 # %% [markdown]
@@ -925,7 +928,8 @@ check("hw1.q3d", compact, replay)
 # amplification**, the number of lookups on disk for each get.
 #
 # Put n different keys. Each run of level 0 has `memtable_limit` entries, each run of level 1 `fanout` times
-# as many, and so on; a run is written as often as one becomes full.
+# as many, and so on. Whenever enough entries for one whole run of a level have come, that run is written
+# once; entries that do not fill one stay a level higher.
 #
 # **q3e (15 min, 3 points).** Predict the write amplification. About 5 lines.
 #
@@ -1013,10 +1017,12 @@ if all(solved(f"hw1.q3{part}") for part in "abcde"):
     for filters, color, name in ((False, "memory", "no filters"), (True, "yours", "your filters")):
         writes, lookups = zip(*[amplification(fan, filters) for fan in fans], strict=True)
         ax.plot(writes, lookups, "o-", color=PALETTE[color], label=name)
-        for fan, *place in zip(fans, writes, lookups, strict=True) if not filters else ():
-            ax.annotate(f"fanout {fan}", place, (6, 4), textcoords="offset points", size=9)
+        for fan, *place in zip(fans, writes, lookups, strict=True):
+            said = f"{place[1]:.2f}" if filters else f"fanout {fan}: {place[1]:.3g}"
+            ax.annotate(said, place, (6, 5), textcoords="offset points", size=9)
     prediction(ax, write_amplification(1008, 16, 16), predicted_lookups)
     ax.set(xlabel="write amplification (entries written per put)", ylabel="lookups per absent key")
+    ax.margins(x=0.15, y=0.12)
     ax.set_title("Counted: few writes cost many lookups, and filters save those")
     ax.legend()
     show(fig)

@@ -22,13 +22,25 @@ def replayed(counts, reads, writes):
     return np.array([int(held[i] != clean(i)) for i in range(len(counts))])
 
 
-def as_mask(found, n):
-    """A list of indices as n zeros and ones, so that a wrong one can be drawn; anything else as it is."""
-    if not isinstance(found, list | tuple) or not all(isinstance(i, int | np.integer) for i in found):
-        return found
-    if any(not 0 <= i < n for i in found):
-        return found
-    return np.isin(np.arange(n), found).astype(int)
+def hold_stale(found, counts, reads, writes):
+    """Hold the indices that came to the replay; the message names them, the drawing marks each cell 0 or 1."""
+    asked = f"return the indices of the stale cells, such as [2], got {found!r}"
+    if isinstance(found, np.ndarray):
+        assert found.ndim == 1, asked
+        assert found.dtype.kind in "iu" or found.size == 0, asked
+    else:
+        assert isinstance(found, list | tuple | set | frozenset), asked
+    whole = [isinstance(i, int | np.integer) and not isinstance(i, bool) for i in found]
+    assert all(whole), asked
+    expected = replayed(counts, reads, writes)
+    n, indices = len(counts), sorted(int(i) for i in found)
+    assert all(0 <= i < n for i in indices), f"the cells are 0 to {n - 1}, got {found!r}"
+    try:
+        given = {"counts": counts, "reads": reads, "writes": writes}
+        close(np.isin(np.arange(n), indices).astype(int), expected, input=given)
+    except AssertionError as wrong:
+        wrong.args = (f"expected {expected.nonzero()[0].tolist()}, got {found!r} (drawn: 1 for a stale cell)",)
+        raise
 
 
 def a_notebook(rng, n):
@@ -41,25 +53,23 @@ def a_notebook(rng, n):
 @pytest.mark.question("q1")
 @pytest.mark.points(2)
 def test_an_input_that_ran_later_makes_a_cell_stale(student):
-    """A cell is stale when what it reads ran later (shown: 1 for a stale cell)."""
+    """A cell is stale when what it reads ran later."""
     reads = [set(), {"a"}, {"a"}, {"b", "len"}, {"z"}]
     writes = [{"a"}, {"b"}, {"c"}, {"d"}, set()]
     for counts in ([5, 6, 3, 7, 4], [1, 2, 3, 4, 5], [9, 10, 12, 11, 2]):
-        found = student.stale_cells(counts, reads, writes)
-        expected = replayed(counts, reads, writes)
-        close(as_mask(found, 5), expected, input={"counts": counts, "reads": reads, "writes": writes})
+        hold_stale(student.stale_cells(counts, reads, writes), counts, reads, writes)
 
 
 @pytest.mark.question("q1")
 @pytest.mark.points(1)
 def test_staleness_is_passed_on(student, rng):
-    """What reads from a stale cell is stale too, over any number of cells (1: stale)."""
+    """What reads from a stale cell is stale too, over any number of cells and in both directions."""
+    upwards = [3, 2, 1, 4], [{"b"}, {"c"}, {"d"}, set()], [{"a"}, {"b"}, {"c"}, {"d"}]
     chain = [{f"x{i - 1}"} for i in range(8)], [{f"x{i}"} for i in range(8)]
-    cases = [([9, 8, 10, 11, 12, 13, 14, 15], *chain), *(a_notebook(rng, 8) for _ in range(12))]
-    for counts, reads, writes in cases:
-        found = student.stale_cells(counts, reads, writes)
-        expected = replayed(counts, reads, writes)
-        close(as_mask(found, 8), expected, input={"counts": counts, "reads": reads, "writes": writes})
+    turned = [7, 6, 5, 4, 3, 2, 1, 8], chain[0][::-1], chain[1][::-1]
+    downwards = [9, 8, 10, 11, 12, 13, 14, 15], *chain
+    for counts, reads, writes in [upwards, downwards, turned, *(a_notebook(rng, 8) for _ in range(12))]:
+        hold_stale(student.stale_cells(counts, reads, writes), counts, reads, writes)
 
 
 COUNTS = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from autograder.local import LocalSession
@@ -35,6 +36,19 @@ def one_round(counts, reads, writes):
             if j != i and reads[i] & writes[j] and (counts[j] > counts[i] or j in stale):
                 stale.add(i)
     return sorted(stale)
+
+
+def one_round_down(counts, reads, writes):
+    stale = set()
+    for i in range(len(counts)):
+        for j in range(len(counts)):
+            if j != i and reads[i] & writes[j] and (counts[j] > counts[i] or j in stale):
+                stale.add(i)
+    return sorted(stale)
+
+
+def nothing(counts, reads, writes):
+    return None
 
 
 def by_position(counts, reads, writes):
@@ -111,6 +125,8 @@ def test_the_reference_passes(question):
     [
         ("q1", only_direct, "test_staleness_is_passed_on"),
         ("q1", one_round, "test_staleness_is_passed_on"),
+        ("q1", one_round_down, "test_staleness_is_passed_on"),
+        ("q1", nothing, "test_an_input_that_ran_later_makes_a_cell_stale"),
         ("q1", by_position, "test_an_input_that_ran_later_makes_a_cell_stale"),
         ("q1", anything_later, "test_an_input_that_ran_later_makes_a_cell_stale"),
         ("q2", neighbours_only, "test_cells_run_before_one_above"),
@@ -129,5 +145,35 @@ def test_a_wrong_solution_loses_the_points_for_what_is_wrong(question, wrong, wh
 
 def test_what_is_right_in_a_half_right_answer_keeps_its_points():
     assert failed("q1", only_direct) == ["test_staleness_is_passed_on"]
+    assert failed("q1", one_round_down) == ["test_staleness_is_passed_on"]
     assert failed("q2", gaps_below_the_smallest_are_forgotten) == ["test_runs_that_no_cell_shows"]
     assert failed("q3", parameters_last) == ["test_parameters_replace_the_defaults"]
+
+
+@pytest.mark.parametrize("kind", [list, tuple, set, frozenset, np.array], ids=lambda kind: kind.__name__)
+def test_stale_cells_may_come_in_any_container_of_indices(kind):
+    (solution,) = reference(ROOT, "lab00", "q1").values()
+
+    def stale_cells(counts, reads, writes):
+        return kind(solution(counts, reads, writes))
+
+    assert failed("q1", stale_cells) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (None, "return the indices of the stale cells, such as [2], got None"),
+        ([False, True], "return the indices of the stale cells, such as [2], got [False, True]"),
+        (7, "return the indices of the stale cells, such as [2], got 7"),
+        ([9], "the cells are 0 to 4, got [9]"),
+        ([1], "expected [2], got [1] (drawn: 1 for a stale cell)"),
+    ],
+    ids=str,
+)
+def test_a_wrong_answer_about_stale_cells_is_named_as_it_came(found, said):
+    def stale_cells(counts, reads, writes):
+        return found
+
+    results: list[TestResult] = run_tests(CHECKS, LocalSession({}, stale_cells), seed=7, question="q1")
+    assert said in str(results[0].message)

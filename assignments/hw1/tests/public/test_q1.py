@@ -49,12 +49,18 @@ def test_the_first_steps_of_three_loop_orders(student):
 @pytest.mark.points(1)
 def test_a_tile_is_finished_before_the_next_begins(student):
     """Tiles: every step once, and a tile's steps stay together"""
-    trace = np.asarray(student.matmul_trace(4, "ijk", 2)).reshape(-1, 3)
-    assert len(np.unique(trace, axis=0)) == len(trace) == 64, "each of the 64 steps stands once in the trace"
-    row, column = trace[:, 2] // 4 % 4, trace[:, 2] % 4
-    first_half = (row < 2).nonzero()[0]
-    close(first_half, np.arange(32), input=(4, "ijk", 2))
-    close(column[:16] < 2, np.ones(16, dtype=bool), input=(4, "ijk", 2))
+    given = student.matmul_trace(4, "ijk", 2)
+    assert given is not None, "matmul_trace returned None (is there a return?)"
+    assert np.shape(given) == (192,), f"192 addresses are asked for, got shape {np.shape(given)}"
+    trace = np.asarray(given).reshape(-1, 3)
+    assert len(np.unique(trace, axis=0)) == 64, "each of the 64 steps stands once in the trace"
+    row, column, inner = trace[:, 2] // 4 % 4, trace[:, 2] % 4, trace[:, 0] % 4
+    for step, (i, j, k) in enumerate(zip(row.tolist(), column.tolist(), inner.tolist(), strict=True)):
+        here, due = (i // 2, j // 2, k // 2), (step // 32, step // 16 % 2, step // 8 % 2)
+        assert here == due, (
+            f'matmul_trace(4, "ijk", 2): step {step} (the first is 0) is i={i}, j={j}, k={k}, in tile '
+            f"{here} of i, j, k; the 8 steps of tile {due} are not all done"
+        )
 
 
 @pytest.mark.question("q1c")
@@ -62,14 +68,15 @@ def test_a_tile_is_finished_before_the_next_begins(student):
 def test_the_product_is_right_where_tiles_do_not_divide(student, rng):
     """The product, for tiles that divide the shape and tiles that do not"""
     for (n, m, p), tile in [((4, 4, 4), 2), ((5, 7, 3), 2), ((3, 8, 5), 4)]:
-        a, x = rng.integers(-4, 5, (n, m)).astype(float), rng.integers(-4, 5, p).astype(float)
+        a = rng.integers(-4, 5, (n, m)).astype(float)
         b = rng.integers(-4, 5, (m, p)).astype(float)
-        got = np.asarray(student.blocked_matmul(a, b, tile))
-        assert got.shape == (n, p), (
-            f"a product of shapes {(n, m)} and {(m, p)} has shape {(n, p)}, got {got.shape}"
+        got = student.blocked_matmul(a, b, tile)
+        assert got is not None, "blocked_matmul returned None (is there a return?)"
+        assert np.shape(got) == (n, p), (
+            f"a product of shapes {(n, m)} and {(m, p)} has shape {(n, p)}, got {np.shape(got)}"
         )
-        # (A B) x = A (B x): a product of matrices acts as one map after the other.
-        close(got @ x, (a * (b * x).sum(axis=1)).sum(axis=1), atol=1e-9, input=(a, b, tile))
+        # All products of a row and a column at once, summed: no tile and no product of matrices.
+        close(got, (a[:, :, None] * b[None, :, :]).sum(axis=1), atol=1e-9, input=(a, b, tile))
 
 
 @pytest.mark.question("q1c")
@@ -96,8 +103,10 @@ def test_every_product_of_tiles_goes_through_multiply(student):
         return 2 * (left @ right)  # doubled, so that a product made elsewhere shows
 
     got = student.blocked_matmul(np.ones((4, 4)), np.ones((4, 4)), 2, multiply)
+    assert got is not None, "blocked_matmul returned None (is there a return?)"
+    assert seen, "the multiplication did not go through `multiply`: it was never called"
+    assert not np.any(np.asarray(got) == 4), "a multiplication did not go through `multiply`"
     close(got, np.full((4, 4), 8.0))
-    assert seen, "multiply was never called"
     assert max(max(shape) for shape in seen) <= 2, f"with tile 2 multiply was given shapes {seen[0]}"
 
 

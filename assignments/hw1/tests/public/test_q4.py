@@ -87,7 +87,9 @@ def test_shuffled_labels_score_at_chance(student, rng):
 def test_a_group_lies_in_one_fold(student):
     """Each patient's rows lie in one fold; folds are whole numbers from 0 and even in size"""
     groups = np.array([7, 3, 7, 1, 1, 3, 9, 4, 4, 4, 9, 7])
-    fold = np.asarray(student.group_folds(groups, 3))
+    given = student.group_folds(groups, 3)
+    assert given is not None, "group_folds returned None (is there a return?)"
+    fold = np.asarray(given)
     assert fold.shape == groups.shape, f"one fold for each of {groups.size} rows, got shape {fold.shape}"
     assert set(fold.tolist()) == {0, 1, 2}, f"three folds are asked for, got {sorted(set(fold.tolist()))}"
     split = [g for g in np.unique(groups) if len(set(fold[groups == g].tolist())) > 1]
