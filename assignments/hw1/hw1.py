@@ -1017,12 +1017,13 @@ if all(solved(f"hw1.q3{part}") for part in "abcde"):
     for filters, color, name in ((False, "memory", "no filters"), (True, "yours", "your filters")):
         writes, lookups = zip(*[amplification(fan, filters) for fan in fans], strict=True)
         ax.plot(writes, lookups, "o-", color=PALETTE[color], label=name)
-        for fan, *place in zip(fans, writes, lookups, strict=True):
+        for at, (fan, *place) in enumerate(zip(fans, writes, lookups, strict=True)):
             said = f"{place[1]:.2f}" if filters else f"fanout {fan}: {place[1]:.3g}"
-            ax.annotate(said, place, (6, 5), textcoords="offset points", size=9)
+            off = (-7, (6, -15)[at % 2]) if filters else (6, 5)
+            ax.annotate(said, place, off, textcoords="offset points", size=9)
     prediction(ax, write_amplification(1008, 16, 16), predicted_lookups)
     ax.set(xlabel="write amplification (entries written per put)", ylabel="lookups per absent key")
-    ax.margins(x=0.15, y=0.12)
+    ax.margins(x=0.22, y=0.14)
     ax.set_title("Counted: few writes cost many lookups, and filters save those")
     ax.legend()
     show(fig)

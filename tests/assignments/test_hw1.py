@@ -14,6 +14,7 @@ import pytest
 
 from autograder.assignment import load_assignment
 from autograder.classroom import worker_packages
+from autograder.local import LocalSession
 from autograder.notebook import code_cells
 from autograder.run_tests import run_tests
 from autograder.sandbox import Sandbox, View
@@ -171,3 +172,38 @@ def _misses(trace: list[int], line: int, capacity: int) -> int:
             del last[min(last, key=last.__getitem__)]
         last[number] = now
     return misses
+
+
+def nothing(*_):
+    return None
+
+
+def product_at_once(a, b, tile, multiply=np.matmul):
+    return a @ b
+
+
+def product_transposed(a, b, tile, multiply=np.matmul):
+    return (a @ b).T
+
+
+def trace_without_tiles(n, order, tile):
+    steps = itertools.product(range(n), repeat=3)
+    return [w for i, j, k in steps for w in (i * n + k, n * n + k * n + j, 2 * n * n + i * n + j)]
+
+
+@pytest.mark.parametrize(
+    ("question", "name", "wrong", "said"),
+    [
+        ("q1b", "matmul_trace", nothing, "matmul_trace returned None (is there a return?)"),
+        ("q1b", "matmul_trace", trace_without_tiles, "step 2 (the first is 0) is i=0, j=0, k=2"),
+        ("q1c", "blocked_matmul", nothing, "blocked_matmul returned None (is there a return?)"),
+        ("q1c", "blocked_matmul", product_at_once, "did not go through `multiply`"),
+        ("q1c", "blocked_matmul", product_transposed, "of 16 values differ"),
+        ("q4d", "group_folds", nothing, "group_folds returned None (is there a return?)"),
+        ("q3d", "merge_runs", lambda runs, drop: [], "this fails because merge_runs (q3b) does"),
+    ],
+)
+def test_a_public_test_names_what_went_wrong(question, name, wrong, said):
+    functions = {"replay": nothing, name: wrong}
+    results = run_tests(ASSIGNMENT.public, LocalSession(functions, None), seed=3, question=question)
+    assert any(said in r.message for r in results), [r.message for r in results]
