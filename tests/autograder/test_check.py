@@ -62,6 +62,7 @@ def leaves(x):
         ("toy.q1", raises, "KeyError: 'missing'"),
         ("toy.q1", leaves, "SystemExit: 0"),
         ("toy.q1", None, "`double` was not passed to check"),
+        ("toy.q1", 5, "double is a value of type int, not a function"),
         ("toy.q9", double, "cannot be checked: no test of toy belongs to 'q9'"),
         ("nothing.q1", double, "cannot be checked"),
         ("toy", double, "name a question as 'hw1.q1a'"),
