@@ -14,6 +14,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,15 @@ RIGHT = [
     "                stale.add(i)",
     "return sorted(stale)",
 ]
+#: Of each homework: a function, its question, a wrong line and a right one.
+TYPED = {
+    "hw1": (
+        "def kv_cache_bytes",
+        "hw1.q5b",
+        "return layers * kv_heads * head_dim * context * batch * itemsize",
+        "return 2 * layers * kv_heads * head_dim * context * batch * itemsize",
+    ),
+}
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -230,6 +240,22 @@ def test_a_learner_errs_sees_it_drawn_mends_it_and_saves(server, chromium):
     lab.close()
 
 
+def test_a_second_open_leads_to_the_server_that_runs_already(server):
+    workspace, address = server
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    start = "from mlsys_lab.cli import main; main()"
+    again = subprocess.run(
+        [sys.executable, "-c", start, "open", "--no-browser"],
+        cwd=workspace.parent,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert again.returncode == 0
+    assert f"{address}/lab?token={TOKEN}" in again.stdout
+
+
 def test_what_was_saved_is_there_again_and_is_not_renewed(server, chromium):
     from autograder.jupyter import prepare
 
@@ -241,16 +267,35 @@ def test_what_was_saved_is_there_again_and_is_not_renewed(server, chromium):
     lab.close()
 
 
-def test_every_homework_runs_to_its_end_unsolved(server, chromium):
+def test_every_homework_runs_to_its_end_unsolved_and_one_of_its_exercises_is_solved(server, chromium):
     workspace, address = server
     found = sorted(p.relative_to(workspace) for p in (workspace / "assignments").glob("*/hw*.ipynb"))
+    assert found
     for path in found:
         homework = Notebook(chromium, address, path.as_posix())
         homework.run_all()
         assert homework.page.locator('.jp-OutputArea-output[data-mime-type*="error"]').count() == 0
         assert "not solved yet" in homework.cell("check(").inner_text()
+
+        function, question, wrong, right = TYPED[path.stem]
+        homework.type_over(function, "raise NotImplementedError", [wrong])
+        homework.run(function)
+        assert "expected" in homework.run(f'check("{question}"')
+        homework.type_over(function, wrong, [right])
+        homework.run(function)
+        assert f"{question}: correct" in homework.run(f'check("{question}"')
+        text = (workspace / path).with_suffix(".py")
+        assert right not in text.read_text(encoding="utf-8")
+        homework.save()
+        wait_for(
+            partial(_holds, text, right), 20, "saving writes the paired .py with the exercise's solution"
+        )
         assert homework.foreign == []
         homework.close()
+
+
+def _holds(file: Path, text: str) -> bool:
+    return text in file.read_text(encoding="utf-8")
 
 
 def test_pictures_of_the_notebooks_in_light_and_dark(server, chromium):

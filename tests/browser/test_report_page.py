@@ -50,6 +50,8 @@ def chromium(browser):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_report_reads_in_light_and_dark_and_asks_nobody_for_anything(graded, chromium, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+
     _, out = graded
     page = chromium.new_page(viewport={"width": 1000, "height": 1400}, color_scheme=scheme)
     asked: list[str] = []
@@ -68,6 +70,7 @@ def test_a_report_reads_in_light_and_dark_and_asks_nobody_for_anything(graded, c
     )
     ratio = page.evaluate(_CONTRAST)
     assert ratio >= 4.5, "the least contrast of text to its ground, as WCAG 2 AA asks"
+    assert [violation["id"] for violation in Axe().run(page).response["violations"]] == []
     if SHOTS:
         Path(SHOTS).mkdir(parents=True, exist_ok=True)
         page.screenshot(path=Path(SHOTS) / f"report-{scheme}.png")
