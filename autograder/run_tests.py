@@ -74,7 +74,7 @@ def run_tests(
     Args:
         paths: pytest files; their tests carry `question`, `points` and, where it is so, `hidden`.
         session: keeps the student's code.
-        seed: of the fixture `rng`; another one each grading, so that inputs cannot be learnt by heart.
+        seed: of the fixture `rng`.
         question: only the tests of this question.
 
     Returns:

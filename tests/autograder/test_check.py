@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from autograder import check as module
+from autograder.assignment import Limits, load_assignment
 from autograder.check import check, skip, solved
 from autograder.compare import Mismatch, close
 from autograder.feedback import described, drawn
@@ -81,9 +84,13 @@ def test_an_input_changed_in_place_does_not_change_the_test(capsys):
     assert check("toy.q1", in_place)
 
 
+def _hasty(folder):
+    return replace(load_assignment(folder), limits=Limits(call_s=0.2))
+
+
 @pytest.mark.parametrize("swallowed", [Exception, BaseException])
 def test_a_loop_without_end_is_ended_and_said(swallowed, capsys, monkeypatch):
-    monkeypatch.setattr("autograder.local.CALL_S", 0.2)
+    monkeypatch.setattr("autograder.check.load_assignment", _hasty)
     kept = []
 
     def loops(x):
@@ -144,3 +151,43 @@ def test_what_was_solved_is_forgotten_when_it_fails_later(capsys):
     check("toy.q1", double)
     check("toy.q1", raises)
     assert module.solved("toy.q1") is False
+
+
+def test_an_error_names_the_call_that_raised(capsys):
+    assert not check("toy.q1", raises)
+    assert "KeyError: 'missing'" in (said := " ".join(capsys.readouterr().out.split()))
+    assert "in double(array(" in said
+
+
+def test_what_the_function_prints_is_shown_below_and_capped(capsys):
+    def talks(x):
+        print("x is", x.dtype)
+        return x + x
+
+    def babbles(x):
+        print("line\n" * 100)
+        return x
+
+    assert check("toy.q1", talks)
+    assert capsys.readouterr().out.splitlines()[1:] == ["your code printed:", "  x is float64"]
+    assert not check("toy.q1", babbles)
+    assert capsys.readouterr().out.endswith("  ... and 88 lines more\n")
+
+
+def test_a_check_names_the_points_that_hidden_tests_decide(capsys, monkeypatch):
+    def told(folder):
+        toy = load_assignment(folder)
+        return replace(toy, questions={k: replace(q, points=10.0) for k, q in toy.questions.items()})
+
+    monkeypatch.setattr("autograder.check.load_assignment", told)
+    assert check("toy.q1", double)
+    said = capsys.readouterr().out
+    assert said == "toy.q1: correct so far, 1 public test, 6 of 10 points; hidden tests decide on the rest\n"
+
+
+def test_a_row_of_whole_numbers_says_where_it_first_goes_wrong():
+    with pytest.raises(Mismatch) as caught:
+        close(np.array([1, 9, 3, 90]), np.array([1, 2, 3, 4]))
+    said = described(caught.value)
+    assert "first off at [1]: expected 2, yours 9" in said
+    assert "most off at [3]: expected 4, yours 90" in said
