@@ -30,10 +30,10 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def graded(sandboxed, tmp_path_factory):
-    """The bundled class of hw1, without the row that loops, graded without the clean start."""
+    """Three of the bundled class of hw1, graded without the clean start."""
     assignment = load_assignment(ROOT / "assignments" / "hw1")
     out = tmp_path_factory.mktemp("grades")
-    found = [s for s in collect([assignment.folder / "samples"], assignment) if s.student != "dan"]
+    found = [s for s in collect([assignment.folder / "samples"], assignment) if s.student in ("ben", "cleo", "hal")]
     rows = grade_class(found, assignment, Plan(sandboxed, ROOT / "mlsys_lab", nbval=False, jobs=2), out)
     return rows, out
 
