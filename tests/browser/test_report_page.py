@@ -33,7 +33,8 @@ def graded(sandboxed, tmp_path_factory):
     """Three of the bundled class of hw1, graded without the clean start."""
     assignment = load_assignment(ROOT / "assignments" / "hw1")
     out = tmp_path_factory.mktemp("grades")
-    found = [s for s in collect([assignment.folder / "samples"], assignment) if s.student in ("ben", "cleo", "hal")]
+    class_ = collect([assignment.folder / "samples"], assignment)
+    found = [s for s in class_ if s.student in ("ben", "cleo", "hal")]
     rows = grade_class(found, assignment, Plan(sandboxed, ROOT / "mlsys_lab", nbval=False, jobs=2), out)
     return rows, out
 
