@@ -186,6 +186,17 @@ def product_transposed(a, b, tile, multiply=np.matmul):
     return (a @ b).T
 
 
+def merged_well(runs, drop):
+    newest = {}
+    for run in reversed(runs):
+        newest.update(run)
+    return [(k, v) for k, v in sorted(newest.items()) if not (drop and v is None)]
+
+
+def folds_in_turn(groups, n_folds):
+    return np.unique(groups, return_inverse=True)[1] % n_folds
+
+
 def trace_without_tiles(n, order, tile):
     steps = itertools.product(range(n), repeat=3)
     return [w for i, j, k in steps for w in (i * n + k, n * n + k * n + j, 2 * n * n + i * n + j)]
@@ -200,7 +211,16 @@ def trace_without_tiles(n, order, tile):
         ("q1c", "blocked_matmul", product_at_once, "did not go through `multiply`"),
         ("q1c", "blocked_matmul", product_transposed, "of 16 values differ"),
         ("q4d", "group_folds", nothing, "group_folds returned None (is there a return?)"),
+        ("q4d", "group_folds", folds_in_turn, "the folds have [40, 4] rows"),
+        ("q3a", "bloom_size", lambda count, rate: (9586.0, 7.0), "bits and hashes are two ints"),
         ("q3d", "merge_runs", lambda runs, drop: [], "this fails because merge_runs (q3b) does"),
+        ("q3d", "merge_runs", merged_well, "write 192 entries, got 0"),
+        (
+            "q4b",
+            "fold_scores",
+            lambda *_: [0.5, 0.5, 0.25],
+            "an array of floats (np.array of the list), got a",
+        ),
     ],
 )
 def test_a_public_test_names_what_went_wrong(question, name, wrong, said):

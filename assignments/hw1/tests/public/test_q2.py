@@ -38,10 +38,11 @@ def test_work_of_small_operations(student):
 @pytest.mark.question("q2c")
 @pytest.mark.points(2)
 def test_the_smallest_tile_that_reaches_the_ridge(student):
-    """The tile on three machines, one of which is out of reach"""
+    """The tile on four machines: one needs a tile of n, one is out of reach"""
     for n, itemsize, peak, bandwidth, tile in [
         (64, 8, 100e9, 50e9, 32),
         (48, 4, 9e9, 6e9, 8),
+        (16, 8, 1e9, 1e9, 16),
         (64, 8, 100e9, 10e9, None),
     ]:
         got = student.compute_bound_tile(n, itemsize, peak, bandwidth)
