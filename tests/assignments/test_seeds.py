@@ -1,4 +1,4 @@
-"""Luck gives no points in HW1: the same code earns the same for every seed, and a wrong solution always loses.
+"""Luck gives no points in HW1: the same code earns the same for every seed, a wrong solution always loses.
 
 Some tests draw their inputs anew in each grading. What such a draw meets only now and then must also stand in
 a fixed case, or the same error costs one student points and another none.
