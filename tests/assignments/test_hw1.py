@@ -16,7 +16,7 @@ from autograder.assignment import load_assignment
 from autograder.classroom import worker_packages
 from autograder.local import LocalSession
 from autograder.notebook import code_cells
-from autograder.run_tests import run_tests
+from autograder.run_tests import collect_tests, run_tests
 from autograder.sandbox import Sandbox, View
 from autograder.session import SandboxSession
 from autograder.verify import mutant_kills
@@ -77,6 +77,21 @@ def test_the_points_are_as_promised(points):
     for question, worth in points.items():
         parts[question[:2]] += worth
     assert parts == {"q1": 23, "q2": 13, "q3": 27, "q4": 17, "q5": 15}
+
+
+def test_the_head_says_how_it_is_graded():
+    tests = collect_tests([*ASSIGNMENT.public, *ASSIGNMENT.hidden])
+    public, hidden = (sum(t.points for t in tests if t.hidden is side) for side in (False, True))
+    limits, text = ASSIGNMENT.limits, " ".join((HW1 / "hw1.py").read_text(encoding="utf-8").split("\n# "))
+    call, question, whole = (f"{s:g} s" for s in (limits.call_s, limits.question_s, limits.submission_s))
+    for said in (
+        f"public tests here, {public:g} points in all",
+        f"with other inputs, for {hidden:g} more",
+        f"{ASSIGNMENT.clean_start:g} points are for the clean start",
+        f"{call} for a call, {question} for a question, {whole} for the submission; in the clean start "
+        f"{question} for a cell and {whole} for the notebook",
+    ):
+        assert said in text, said
 
 
 def test_the_samples_are_what_their_script_writes(samples):
