@@ -60,11 +60,19 @@ def at(x: Array) -> int:
     return x.__array_interface__["data"][0]
 
 
-def _packed(x: Array, *others: Array) -> tuple[Any, ...]:
-    """Contiguous arrays of x's type, then x's rows and columns."""
-    arrays = [np.ascontiguousarray(a, x.dtype) for a in (x, *others)]
+def _packed(x: Array, **others: Array) -> tuple[Any, ...]:
+    """Contiguous arrays of x's type, then x's rows and columns.
+
+    The name of an argument says how long it must be: as x, one per row (mean, rstd), or one per column.
+    """
     columns = x.shape[-1]
-    return (library(x.dtype), *arrays, x.size // columns, columns)
+    rows = x.size // columns
+    length = {"mean": rows, "rstd": rows, "weight": columns, "bias": columns}
+    for name, array in others.items():
+        if array.size != length.get(name, x.size):
+            raise ValueError(f"{name} of shape {array.shape} does not fit an array of shape {x.shape}")
+    arrays = [np.ascontiguousarray(a, x.dtype) for a in (x, *others.values())]
+    return (library(x.dtype), *arrays, rows, columns)
 
 
 def column_sum(g: Array) -> Array:
@@ -75,42 +83,42 @@ def column_sum(g: Array) -> Array:
 
 
 def add_bias(x: Array, bias: Array, residual: Array | None = None) -> Array:
-    lib, x, bias, rest, rows, cols = _packed(x, bias, x if residual is None else residual)
+    lib, x, bias, rest, rows, cols = _packed(x, bias=bias, residual=x if residual is None else residual)
     out = np.empty_like(x)
     lib.add_bias(at(out), at(x), at(bias), None if residual is None else at(rest), rows, cols)
     return out
 
 
 def bias_relu(x: Array, bias: Array) -> Array:
-    lib, x, bias, rows, cols = _packed(x, bias)
+    lib, x, bias, rows, cols = _packed(x, bias=bias)
     out = np.empty_like(x)
     lib.bias_relu_forward(at(out), at(x), at(bias), rows, cols)
     return out
 
 
 def bias_relu_backward(g: Array, out: Array) -> tuple[Array, Array]:
-    lib, g, out, rows, cols = _packed(g, out)
+    lib, g, out, rows, cols = _packed(g, out=out)
     dx, dbias = np.empty_like(g), np.empty(cols, g.dtype)
     lib.bias_relu_backward(at(dx), at(dbias), at(g), at(out), rows, cols)
     return dx, dbias
 
 
 def bias_gelu(x: Array, bias: Array, approximate: str = "none") -> Array:
-    lib, x, bias, rows, cols = _packed(x, bias)
+    lib, x, bias, rows, cols = _packed(x, bias=bias)
     out = np.empty_like(x)
     lib.bias_gelu_forward(at(out), at(x), at(bias), rows, cols, approximate == "tanh")
     return out
 
 
 def bias_gelu_backward(g: Array, x: Array, bias: Array, approximate: str = "none") -> tuple[Array, Array]:
-    lib, g, x, bias, rows, cols = _packed(g, x, bias)
+    lib, g, x, bias, rows, cols = _packed(g, input=x, bias=bias)
     dx, dbias = np.empty_like(g), np.empty(cols, g.dtype)
     lib.bias_gelu_backward(at(dx), at(dbias), at(g), at(x), at(bias), rows, cols, approximate == "tanh")
     return dx, dbias
 
 
 def layer_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> tuple[Array, Array, Array]:
-    lib, x, weight, bias, rows, cols = _packed(x, weight, bias)
+    lib, x, weight, bias, rows, cols = _packed(x, weight=weight, bias=bias)
     out, mean, rstd = np.empty_like(x), np.empty(x.shape[:-1], x.dtype), np.empty(x.shape[:-1], x.dtype)
     lib.layer_norm_forward(at(out), at(mean), at(rstd), at(x), at(weight), at(bias), rows, cols, eps)
     return out, mean, rstd
@@ -119,21 +127,21 @@ def layer_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> tuple
 def layer_norm_backward(
     g: Array, x: Array, weight: Array, mean: Array, rstd: Array
 ) -> tuple[Array, Array, Array]:
-    lib, g, x, weight, mean, rstd, rows, cols = _packed(g, x, weight, mean, rstd)
+    lib, g, x, weight, mean, rstd, rows, cols = _packed(g, input=x, weight=weight, mean=mean, rstd=rstd)
     dx, dw, db = np.empty_like(g), np.empty(cols, g.dtype), np.empty(cols, g.dtype)
     lib.layer_norm_backward(at(dx), at(dw), at(db), at(g), at(x), at(weight), at(mean), at(rstd), rows, cols)
     return dx, dw, db
 
 
 def rms_norm(x: Array, weight: Array, eps: float = 1e-5) -> tuple[Array, Array]:
-    lib, x, weight, rows, cols = _packed(x, weight)
+    lib, x, weight, rows, cols = _packed(x, weight=weight)
     out, rstd = np.empty_like(x), np.empty(x.shape[:-1], x.dtype)
     lib.rms_norm_forward(at(out), at(rstd), at(x), at(weight), rows, cols, eps)
     return out, rstd
 
 
 def rms_norm_backward(g: Array, x: Array, weight: Array, rstd: Array) -> tuple[Array, Array]:
-    lib, g, x, weight, rstd, rows, cols = _packed(g, x, weight, rstd)
+    lib, g, x, weight, rstd, rows, cols = _packed(g, input=x, weight=weight, rstd=rstd)
     dx, dw = np.empty_like(g), np.empty(cols, g.dtype)
     lib.rms_norm_backward(at(dx), at(dw), at(g), at(x), at(weight), at(rstd), rows, cols)
     return dx, dw
@@ -165,12 +173,13 @@ def _strides(*arrays: Array) -> Array:
     return np.array([[s // a.itemsize for s in a.strides[:3]] for a in arrays], np.int64)
 
 
-def _unit(x: Array) -> Array:
-    """The array itself if its last axis is contiguous, else a copy."""
-    return x if x.strides[-1] == x.itemsize else np.ascontiguousarray(x)
+def _unit(x: Array, dtype: Any) -> Array:
+    """The array itself if it has the type and a contiguous last axis, else a copy."""
+    return x if x.dtype == dtype and x.strides[-1] == x.itemsize else np.ascontiguousarray(x, dtype)
 
 
 def _sizes(q: Array, k: Array, v: Array, causal: bool, offset: int) -> Array:
+    twin.check_attention(q, k, v, offset)
     (batch, heads, queries, features), (_, shared, keys, _) = q.shape, k.shape
     sizes = (batch, heads, shared, queries, keys, features, v.shape[-1], offset if causal else -1)
     return np.array(sizes, np.int64)
@@ -185,7 +194,7 @@ def heads_last(like: Array, features: int) -> Array:
 def attention(
     q: Array, k: Array, v: Array, causal: bool = True, scale: float | None = None, offset: int = 0
 ) -> tuple[Array, Array]:
-    q, k, v = _unit(q), _unit(k), _unit(v)
+    q, k, v = (_unit(x, q.dtype) for x in (q, k, v))
     sizes = _sizes(q, k, v, causal, offset)
     keys, d = k.shape[2:]
     out, log_sum = heads_last(q, v.shape[-1]), np.empty(q.shape[:3], q.dtype)
@@ -214,14 +223,8 @@ def attention_backward_into(
     causal: bool = True, scale: float | None = None, offset: int = 0,
 ) -> None:  # fmt: skip
     """Add the gradients to dq, dk and dv, which may be views of one buffer; their last axis is contiguous."""
-    g, q, k, v, out, log_sum = (
-        _unit(g),
-        _unit(q),
-        _unit(k),
-        _unit(v),
-        _unit(out),
-        np.ascontiguousarray(log_sum),
-    )
+    g, q, k, v, out = (_unit(x, q.dtype) for x in (g, q, k, v, out))
+    log_sum = np.ascontiguousarray(log_sum, q.dtype)
     sizes, (keys, d) = _sizes(q, k, v, causal, offset), k.shape[2:]
     scratch = np.empty((d + v.shape[-1] + 64) * keys, q.dtype)
     strides = _strides(q, k, v, out, g, dq, dk, dv)
@@ -231,10 +234,22 @@ def attention_backward_into(
     )  # fmt: skip
 
 
+def _flat(p: Array, *others: Array | None) -> None:
+    """Refuse what one loop cannot take: the arrays are changed in place, so none is copied."""
+    for array in (p, *others):
+        if array is not None and not (
+            array.flags.c_contiguous and array.dtype == p.dtype and array.size == p.size
+        ):
+            raise ValueError(
+                "an optimiser step takes contiguous arrays of one type and size: use optim.Arena"
+            )
+
+
 def sgd_step(
     p: Array, g: Array, velocity: Array | None, *, lr: float, momentum: float = 0.0, dampening: float = 0.0,
     weight_decay: float = 0.0, nesterov: bool = False, first: bool = False,
 ) -> None:  # fmt: skip
+    _flat(p, g, velocity)
     library(p.dtype).sgd(
         at(p), at(g), None if velocity is None else at(velocity), p.size,
         lr, momentum, dampening, weight_decay, nesterov, first,
@@ -246,6 +261,7 @@ def adam_step(
     betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
     weight_decay: float = 0.0, decoupled: bool = False,
 ) -> None:  # fmt: skip
+    _flat(p, g, m, v)
     b1, b2 = betas
     left1, left2 = 1 - b1**step, 1 - b2**step
     library(p.dtype).adam(

@@ -171,6 +171,7 @@ def attention(
         out (batch, heads, queries, d_v), and log_sum (batch, heads, queries), from which backward makes the
         weights again instead of keeping them (Dao et al. 2022, section 3.1).
     """
+    check_attention(q, k, v, offset)
     scores = _scores(q, k, causal, scale, offset)
     top = scores.max(-1, keepdims=True)
     e = np.exp(scores - top)
@@ -195,6 +196,23 @@ def attention_backward(
     dk = (slopes.swapaxes(-1, -2) @ qg).sum(2)
     dv = (weights.swapaxes(-1, -2) @ gg).sum(2)
     return (slopes @ kg).reshape(q.shape), dk, dv
+
+
+def check_attention(q: Array, k: Array, v: Array, offset: int) -> None:
+    """Raise ValueError where the shapes do not fit or the offset is negative."""
+    fits = (
+        q.ndim == k.ndim == v.ndim == 4
+        and (k.shape[0], k.shape[3]) == (q.shape[0], q.shape[3])
+        and v.shape[:3] == k.shape[:3]
+        and q.shape[1] % k.shape[1] == 0
+    )
+    if not fits:
+        raise ValueError(
+            "attention takes q (batch, heads, queries, d), k (batch, kv_heads, keys, d), v (batch, kv_heads, "
+            f"keys, d_v) with heads a multiple of kv_heads, got {q.shape}, {k.shape}, {v.shape}"
+        )
+    if offset < 0:
+        raise ValueError(f"offset counts the keys before the first query, got {offset}")
 
 
 def _grouped(x: Array, k: Array) -> Array:

@@ -1,0 +1,375 @@
+"""Optimisers, schedules, clipping and loss scaling take the steps that torch's take."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from mlsys_lab import optim
+from mlsys_lab.autograd import fused
+
+torch = pytest.importorskip("torch", reason="torch is the oracle: pip install torch")
+SHAPES = [(3, 4), (7,), (2, 3, 2), (), (11, 5)]
+
+
+class Value:
+    """The least that an optimiser asks of a parameter or a gradient."""
+
+    def __init__(self, data, grad=None):
+        self.data, self.grad = data, grad
+
+
+@pytest.fixture(params=["c", "numpy"])
+def implementation(request):
+    if request.param == "c" and not fused.c_works():
+        pytest.skip("no C compiler")
+    with fused.use(request.param):
+        yield request.param
+
+
+def pair(shapes=SHAPES, dtype=np.float32, seed=0):
+    rng = np.random.default_rng(seed)
+    arrays = [np.asarray(rng.normal(size=s), dtype) for s in shapes]
+    return [Value(a.copy()) for a in arrays], [torch.from_numpy(a.copy()).requires_grad_() for a in arrays]
+
+
+def give_gradients(ours, theirs, step, skip=()):
+    """The same gradients to both; parameters in `skip` have none."""
+    rng = np.random.default_rng(1000 + step)
+    for i, (p, t) in enumerate(zip(ours, theirs, strict=True)):
+        g = np.asarray(rng.normal(size=p.data.shape) * 10.0 ** (i % 3 - 1), p.data.dtype)
+        p.grad = None if i in skip else Value(g)
+        t.grad = None if i in skip else torch.from_numpy(g.copy())
+
+
+def assert_equal_weights(ours, theirs, rtol=2e-6):
+    for p, t in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(p.data, t.detach().numpy(), rtol=rtol, atol=rtol)
+
+
+CASES = {
+    "SGD": {"lr": 0.1},
+    "SGD decay": {"lr": 0.1, "weight_decay": 0.1},
+    "SGD momentum": {"lr": 0.01, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.01},
+    "SGD nesterov": {"lr": 0.01, "momentum": 0.9, "nesterov": True},
+    "Adam": {"lr": 0.01},
+    "Adam decay": {"lr": 0.01, "weight_decay": 0.1, "betas": (0.8, 0.99), "eps": 1e-6},
+    "AdamW": {"lr": 0.01},
+    "AdamW decay": {"lr": 0.01, "weight_decay": 0.3},
+}
+
+
+def both(case, ours, theirs):
+    name = case.split()[0]
+    return getattr(optim, name)(ours, **CASES[case]), getattr(torch.optim, name)(theirs, **CASES[case])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", CASES)
+def test_fifty_steps_end_where_torchs_end(case, dtype, implementation):
+    ours, theirs = pair(dtype=dtype)
+    optimizer, reference = both(case, ours, theirs)
+    for step in range(50):
+        # A parameter without a gradient now and then: its moments and its count of steps stand still.
+        give_gradients(ours, theirs, step, skip={step % 4} if step % 5 == 2 else ())
+        optimizer.step()
+        reference.step()
+    assert_equal_weights(ours, theirs, rtol=2e-6 if dtype == np.float32 else 1e-12)
+    assert all(p.data.dtype == dtype for p in ours)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_state_saved_by_torch_or_by_us_goes_on_as_if_nothing_happened(case):
+    ours, theirs = pair()
+    optimizer, reference = both(case, ours, theirs)
+    for step in range(5):
+        give_gradients(ours, theirs, step)
+        optimizer.step()
+        reference.step()
+    fresh, again = ([Value(p.data.copy()) for p in ours] for _ in range(2))
+    loaded, reloaded = both(case, fresh, theirs)[0], both(case, again, theirs)[0]
+    loaded.load_state_dict(reference.state_dict())
+    reloaded.load_state_dict(optimizer.state_dict())
+    for step in range(5, 10):
+        give_gradients(ours, theirs, step)
+        for copies in (fresh, again):
+            for p, q in zip(copies, ours, strict=True):
+                p.grad = q.grad
+        for one in (optimizer, reference, loaded, reloaded):
+            one.step()
+    for copies in (ours, fresh, again):
+        assert_equal_weights(copies, theirs)
+
+
+def test_a_saved_state_does_not_change_with_training():
+    ours, theirs = pair()
+    optimizer = optim.Adam(ours)
+    give_gradients(ours, theirs, 0)
+    optimizer.step()
+    saved = optimizer.state_dict()
+    before = saved["state"][0]["exp_avg"].copy()
+    optimizer.step()
+    np.testing.assert_array_equal(saved["state"][0]["exp_avg"], before)
+    assert saved["state"][0]["step"] == 1
+
+
+def test_groups_have_options_of_their_own():
+    ours, theirs = pair()
+    groups = [
+        [{"params": p[:2], "lr": 0.1}, {"params": p[2:], "weight_decay": 0.5, "lr": 0.01}]
+        for p in (ours, theirs)
+    ]
+    optimizer, reference = optim.AdamW(groups[0]), torch.optim.AdamW(groups[1])
+    for step in range(20):
+        give_gradients(ours, theirs, step)
+        for one in (optimizer, reference):
+            one.param_groups[1]["lr"] *= 0.9
+            one.step()
+    assert_equal_weights(ours, theirs)
+
+
+def test_gradients_that_lie_in_one_buffer_take_one_call(monkeypatch):
+    ours, _ = pair()
+    optimizer = optim.SGD(ours, lr=1.0)
+    arena = optimizer._arenas[0][0]
+    flat = arena.buffer()
+    flat[:] = np.arange(flat.size)
+    for p, view in zip(ours, arena.split(flat), strict=True):
+        p.grad = Value(view)
+    before, calls = arena.data.copy(), []
+    step = fused.sgd_step
+    monkeypatch.setattr(fused, "sgd_step", lambda p, *a, **k: (calls.append(p.size), step(p, *a, **k)))
+    optimizer.step()
+    assert calls == [flat.size]
+    np.testing.assert_array_equal(arena.data, before - flat)
+    ours[1].grad = None
+    calls.clear()
+    optimizer.step()
+    assert calls == [12, 12 + 1 + 55]
+
+
+def test_parameters_are_views_of_the_arena_and_values_put_in_their_place_are_taken_in():
+    ours, theirs = pair()
+    optimizer = optim.SGD(ours, lr=0.5)
+    arena = optimizer._arenas[0][0]
+    assert all(np.shares_memory(p.data, arena.data) for p in ours if p.data.size)
+    ours[0].data = np.full((3, 4), 5, np.float32)
+    give_gradients(ours, theirs, 0)
+    optimizer.step()
+    np.testing.assert_array_equal(ours[0].data, np.float32(5) - np.float32(0.5) * ours[0].grad.data)
+    assert np.shares_memory(ours[0].data, arena.data)
+    ours[0].data = np.zeros((4, 3), np.float32)
+    with pytest.raises(ValueError, match=r"\(3, 4\) became \(4, 3\)"):
+        optimizer.step()
+
+
+def test_an_arena_gathers_gradients_in_order_with_zeros_for_none():
+    ours, theirs = pair()
+    arena = optim.Arena(ours)
+    give_gradients(ours, theirs, 0, skip={1})
+    wanted = [p.grad.data.ravel() if p.grad else np.zeros(p.data.size) for p in ours]
+    np.testing.assert_array_equal(arena.gather(), np.concatenate(wanted))
+
+
+@pytest.mark.parametrize("half", [np.float16, ml_dtypes.bfloat16], ids=["float16", "bfloat16"])
+def test_half_precision_parameters_step_in_float32_and_are_rounded(half):
+    ours, _ = pair([(50,)])
+    p = Value(ours[0].data.astype(half))
+    g = np.linspace(-1, 1, 50).astype(half)
+    wanted = (p.data.astype(np.float32) - np.float32(0.1) * g.astype(np.float32)).astype(half)
+    optimizer = optim.SGD([p], lr=0.1)
+    p.grad = Value(g)
+    optimizer.step()
+    assert p.data.dtype == half
+    np.testing.assert_array_equal(p.data, wanted)
+
+
+def test_several_types_share_one_optimiser():
+    ours, theirs = pair()
+    ours[1].data = ours[1].data.astype(np.float64)
+    theirs[1] = theirs[1].detach().double().requires_grad_()
+    optimizer, reference = optim.Adam(ours), torch.optim.Adam(theirs)
+    for step in range(3):
+        give_gradients(ours, theirs, step)
+        optimizer.step()
+        reference.step()
+    assert_equal_weights(ours, theirs)
+    assert ours[1].data.dtype == np.float64
+
+
+def test_zero_grad_forgets_or_fills():
+    ours, theirs = pair()
+    optimizer = optim.SGD(ours)
+    give_gradients(ours, theirs, 0)
+    kept = ours[0].grad
+    optimizer.zero_grad(set_to_none=False)
+    assert ours[0].grad is kept
+    assert not kept.data.any()
+    optimizer.zero_grad()
+    assert all(p.grad is None for p in ours)
+
+
+def test_step_returns_what_its_closure_returns():
+    ours, theirs = pair()
+    optimizer = optim.SGD(ours, lr=1.0)
+    before = ours[0].data.copy()
+
+    def closure():
+        give_gradients(ours, theirs, 0)
+        return 42
+
+    assert optimizer.step(closure) == 42
+    np.testing.assert_array_equal(ours[0].data, before - ours[0].grad.data)
+
+
+one = Value(np.ones(3, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: optim.SGD([]), ValueError, "SGD needs at least one parameter, got none"),
+        (lambda: optim.Adam(iter(())), ValueError, "Adam needs at least one parameter"),
+        (lambda: optim.Adam([{"params": []}]), ValueError, "has no parameters"),
+        (lambda: optim.Adam([one, one]), ValueError, "given twice"),
+        (lambda: optim.Adam([{"params": [one]}, {"params": [one]}]), ValueError, "given twice"),
+        (lambda: optim.SGD([one], lr=-1), ValueError, "lr is at least 0, got -1"),
+        (lambda: optim.Adam([one], betas=(0.9, 1.0)), ValueError, r"betas is in \[0, 1\)"),
+        (lambda: optim.Adam([{"params": [one], "momentum": 0.9}]), ValueError, "no option 'momentum'"),
+        (lambda: optim.SGD([one], nesterov=True), ValueError, "nesterov needs a momentum"),
+        (lambda: optim.SGD([Value(np.arange(3))]), TypeError, "got int64"),
+        (lambda: optim.WarmupCosineLR(optim.SGD([one]), warmup_steps=5, total_steps=5), ValueError, "warmup"),
+    ],
+)
+def test_wrong_input_is_named(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_a_state_that_does_not_fit_is_refused():
+    ours, theirs = pair()
+    optimizer = optim.Adam(ours)
+    give_gradients(ours, theirs, 0)
+    optimizer.step()
+    saved = optimizer.state_dict()
+    with pytest.raises(ValueError, match=r"\[4\] parameters, the state's have \[5\]"):
+        optim.Adam(ours[:4]).load_state_dict(saved)
+    with pytest.raises(ValueError, match="exp_avg of a parameter of shape"):
+        optim.Adam(ours[::-1]).load_state_dict(saved)
+
+
+T = torch.optim.lr_scheduler
+SCHEDULES = {
+    "StepLR": {"step_size": 3, "gamma": 0.5},
+    "LinearLR": {"start_factor": 0.2, "end_factor": 0.9, "total_iters": 7},
+    "CosineAnnealingLR": {"T_max": 8, "eta_min": 0.01},
+    "LambdaLR": {"lr_lambda": lambda step: 1 / (1 + step)},
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_give_torchs_rates(name):
+    ours, theirs = pair()
+    groups = [[{"params": p[:1], "lr": 0.5}, {"params": p[1:]}] for p in (ours, theirs)]
+    optimizer, reference = optim.SGD(groups[0], lr=0.1), torch.optim.SGD(groups[1], lr=0.1)
+    schedule = getattr(optim, name)(optimizer, **SCHEDULES[name])
+    wanted = getattr(T, name)(reference, **SCHEDULES[name])
+    for _ in range(12):
+        np.testing.assert_allclose(schedule.get_last_lr(), wanted.get_last_lr(), rtol=1e-9, atol=1e-12)
+        optimizer.step()
+        reference.step()
+        schedule.step()
+        wanted.step()
+
+
+def test_warm_up_rises_in_a_line_and_the_cosine_ends_at_its_floor():
+    optimizer = optim.SGD([Value(np.ones(3, np.float32))], lr=2.0)
+    schedule = optim.WarmupCosineLR(optimizer, warmup_steps=4, total_steps=10, min_factor=0.1)
+    rates = []
+    for _ in range(13):
+        rates += schedule.get_last_lr()
+        schedule.step()
+    np.testing.assert_allclose(rates[:5], [0.4, 0.8, 1.2, 1.6, 2.0])
+    assert rates[7] == pytest.approx(2 * (0.1 + 0.9 / 2))
+    assert rates[10:] == pytest.approx([0.2] * 3)
+    assert all(a > b for a, b in pairwise(rates[4:11]))
+
+
+def test_a_schedule_goes_on_from_its_state():
+    rates = []
+    for stop in (None, 4):
+        optimizer = optim.SGD([Value(np.ones(3, np.float32))], lr=1.0)
+        schedule = optim.CosineAnnealingLR(optimizer, T_max=10)
+        for step in range(7):
+            if step == stop:
+                saved = schedule.state_dict()
+                optimizer = optim.SGD([Value(np.ones(3, np.float32))], lr=9.0)
+                schedule = optim.CosineAnnealingLR(optimizer, T_max=10)
+                schedule.load_state_dict(saved)
+            schedule.step()
+        rates.append(schedule.get_last_lr())
+    assert rates[0] == rates[1]
+
+
+@pytest.mark.parametrize("limit", [0.5, 1e3, math.inf])
+def test_clipping_gives_torchs_gradients_and_norm(limit):
+    ours, theirs = pair()
+    give_gradients(ours, theirs, 0, skip={2})
+    norm = optim.clip_grad_norm_(ours, limit)
+    wanted = torch.nn.utils.clip_grad_norm_(theirs, limit)
+    assert norm == pytest.approx(float(wanted), rel=1e-6)
+    for p, t in zip(ours, theirs, strict=True):
+        if p.grad is not None:
+            np.testing.assert_allclose(p.grad.data, t.grad.numpy(), rtol=1e-5)
+
+
+def test_clipping_can_refuse_a_norm_that_is_not_finite():
+    p = Value(np.ones(2, np.float32), Value(np.array([1, np.inf], np.float32)))
+    with pytest.raises(RuntimeError, match="norm is inf"):
+        optim.clip_grad_norm_([p], 1.0, error_if_nonfinite=True)
+
+
+def test_the_scaler_leaves_out_infinite_steps_and_moves_its_factor_as_torchs_does():
+    p = Value(np.ones(2, np.float32))
+    optimizer = optim.SGD([p], lr=1.0)
+    scaler = optim.GradScaler(init_scale=1024.0, growth_interval=3)
+    theirs = torch.ones(2, requires_grad=True)
+    reference, wanted = (
+        torch.optim.SGD([theirs], lr=1.0),
+        torch.amp.GradScaler("cpu", 1024.0, growth_interval=3),
+    )
+    for step in range(12):
+        g = np.float32([0.25, np.inf if step in (2, 7) else -0.5])
+        assert scaler.scale(1.0) == scaler.get_scale() == wanted.get_scale()
+        p.grad = Value(g * np.float32(scaler.get_scale()))
+        wanted.scale(torch.zeros(()))
+        theirs.grad = torch.from_numpy(g * np.float32(wanted.get_scale()))
+        if step % 2:
+            scaler.unscale_(optimizer)
+            with pytest.raises(RuntimeError, match="already"):
+                scaler.unscale_(optimizer)
+            wanted.unscale_(reference)
+        scaler.step(optimizer)
+        wanted.step(reference)
+        scaler.update()
+        wanted.update()
+        np.testing.assert_array_equal(p.data, theirs.detach().numpy())
+    assert scaler.state_dict()["scale"] == wanted.state_dict()["scale"]
+    resumed = optim.GradScaler()
+    resumed.load_state_dict(wanted.state_dict())
+    assert resumed.state_dict() == scaler.state_dict()
+
+
+def test_a_scaler_that_is_off_does_the_plain_thing():
+    p = Value(np.ones(2, np.float32), Value(np.ones(2, np.float32)))
+    optimizer, scaler = optim.SGD([p], lr=1.0), optim.GradScaler(enabled=False)
+    loss = object()
+    assert scaler.scale(loss) is loss
+    scaler.step(optimizer)
+    scaler.update()
+    assert p.data.tolist() == [0, 0]
+    assert scaler.get_scale() == 1.0
