@@ -1,9 +1,10 @@
-/* Fused operations for one processor core: rows in, rows out, one pass over memory where the operation allows.
+/* Fused operations for one processor core: rows in, rows out, one pass over memory where that is possible.
  *
- * The file is compiled once per floating-point type: REAL is float, or double with -DREAL_IS_DOUBLE. Loops are
- * written so that the compiler vectorises them. `omp simd` permits it to reorder the sums that it names, and
- * nothing else does, so NaN and infinity keep their meaning. Every function has a NumPy twin in _fused_numpy.py,
- * which is its specification. Arrays are contiguous unless strides are passed; counts and strides are in elements.
+ * The file is compiled once per floating-point type: REAL is float, or double with -DREAL_IS_DOUBLE. Loops
+ * are written so that the compiler vectorises them. `omp simd` permits it to reorder the sums that it names,
+ * and nothing else does, so NaN and infinity keep their meaning. Every function has a NumPy twin in
+ * _fused_numpy.py, which is its specification. Arrays are contiguous unless strides are passed; counts and
+ * strides are in elements.
  */
 #include <math.h>
 #include <stdint.h>
@@ -27,10 +28,13 @@ typedef float REAL;
 typedef int64_t I;
 
 #ifndef REAL_IS_DOUBLE
-/* ---- exp and erf that vectorise: Cody and Waite's reduction, then a polynomial fitted by least squares ---- */
+/* ---- exp and erf that vectorise: Cody and Waite's reduction, then polynomials by least squares ---- */
 
 static inline float power_of_two(int32_t k) {
-    union { int32_t bits; float value; } u = {(k + 127) << 23};
+    union {
+        uint32_t bits;
+        float value;
+    } u = {(uint32_t)(k + 127) << 23};
     return u.value;
 }
 
@@ -120,13 +124,12 @@ void bias_relu_backward(REAL *dx, REAL *dbias, const REAL *g, const REAL *out, I
     }
 }
 
-/* Tanh form: 0.5 (1 + tanh u) is the logistic function of 2u, which needs one exp and keeps the tail's digits. */
+/* Tanh form: 0.5 (1 + tanh u) is the logistic function of 2u, which needs one exp and keeps the tail's
+ * digits. */
 #define GELU_SLOPE R(0.79788456080286536)
 #define GELU_CUBIC R(0.044715)
 
-static inline REAL gelu_gate(REAL z) {
-    return 1 / (1 + EXP(-2 * GELU_SLOPE * (z + GELU_CUBIC * z * z * z)));
-}
+static inline REAL gelu_gate(REAL z) { return 1 / (1 + EXP(-2 * GELU_SLOPE * (z + GELU_CUBIC * z * z * z))); }
 
 static inline REAL gelu_tanh_slope(REAL z) {
     REAL s = gelu_gate(z);
@@ -175,8 +178,8 @@ void bias_gelu_backward(REAL *dx, REAL *dbias, const REAL *g, const REAL *x, con
 
 /* ---- normalisation over the last axis; what is saved is one or two numbers per row ---- */
 
-void layer_norm_forward(REAL *out, REAL *mean, REAL *rstd, const REAL *x, const REAL *weight, const REAL *bias,
-                        I rows, I cols, double eps) {
+void layer_norm_forward(REAL *out, REAL *mean, REAL *rstd, const REAL *x, const REAL *weight,
+                        const REAL *bias, I rows, I cols, double eps) {
     for (I i = 0; i < rows; i++, out += cols, x += cols) {
         REAL sum = 0, squares = 0;
 #pragma omp simd reduction(+ : sum)
@@ -192,8 +195,8 @@ void layer_norm_forward(REAL *out, REAL *mean, REAL *rstd, const REAL *x, const 
     }
 }
 
-void layer_norm_backward(REAL *dx, REAL *dweight, REAL *dbias, const REAL *g, const REAL *x, const REAL *weight,
-                         const REAL *mean, const REAL *rstd, I rows, I cols) {
+void layer_norm_backward(REAL *dx, REAL *dweight, REAL *dbias, const REAL *g, const REAL *x,
+                         const REAL *weight, const REAL *mean, const REAL *rstd, I rows, I cols) {
     memset(dweight, 0, cols * sizeof(REAL));
     memset(dbias, 0, cols * sizeof(REAL));
     for (I i = 0; i < rows; i++, dx += cols, g += cols, x += cols) {
@@ -246,7 +249,8 @@ void rms_norm_backward(REAL *dx, REAL *dweight, const REAL *g, const REAL *x, co
 
 /* loss (rows), gradient (rows, cols) = scale (softmax - one hot). A row whose target is `ignore` gives zeros.
  * Returns -1, or the first row whose target is no class. */
-I cross_entropy(REAL *loss, REAL *gradient, const REAL *x, const I *target, I rows, I cols, I ignore, double scale) {
+I cross_entropy(REAL *loss, REAL *gradient, const REAL *x, const I *target, I rows, I cols, I ignore,
+                double scale) {
     for (I i = 0; i < rows; i++, gradient += cols, x += cols) {
         if (target[i] == ignore) {
             loss[i] = 0;
@@ -281,15 +285,17 @@ void scatter_add_rows(REAL *table, const I *index, const REAL *g, I rows, I cols
     }
 }
 
-/* ---- attention: blocks of query rows against the keys that they may see; saved is one number per row ---- */
+/* ---- attention: blocks of query rows against the keys that they may see; saved is one number per row ----
+ */
 
 #define BLOCK 32 /* query rows at a time */
 #define LANES (64 / (I)sizeof(REAL))
 typedef REAL VECTOR __attribute__((vector_size(64), aligned(sizeof(REAL)), may_alias));
 
 /* Rows (1 or 4) by two vectors of the product, held in registers over the whole depth. */
-static inline __attribute__((always_inline)) void tile(const int rows, I depth, const REAL *a, I a_row, I a_col,
-                                                       const REAL *b, I b_row, REAL *c, I c_row, int accumulate) {
+static inline __attribute__((always_inline)) void tile(const int rows, I depth, const REAL *a, I a_row,
+                                                       I a_col, const REAL *b, I b_row, REAL *c, I c_row,
+                                                       int accumulate) {
     VECTOR sum[4][2] = {0};
     for (I k = 0; k < depth; k++, a += a_col, b += b_row) {
         const VECTOR left = *(const VECTOR *)b, right = *(const VECTOR *)(b + LANES);
@@ -306,14 +312,17 @@ static inline __attribute__((always_inline)) void tile(const int rows, I depth, 
         }
 }
 
-/* c (m, n) = a b, or c += a b. An element of a lies at a[i * a_row + k * a_col]; rows of b and c are contiguous. */
+/* c (m, n) = a b, or c += a b. An element of a lies at a[i * a_row + k * a_col]; rows of b and c are
+ * contiguous. */
 static void multiply(I m, I n, I depth, const REAL *a, I a_row, I a_col, const REAL *b, I b_row, REAL *c,
                      I c_row, int accumulate) {
     I j = 0;
     for (; j + 2 * LANES <= n; j += 2 * LANES) {
         I i = 0;
-        for (; i + 4 <= m; i += 4) tile(4, depth, a + i * a_row, a_row, a_col, b + j, b_row, c + i * c_row + j, c_row, accumulate);
-        for (; i < m; i++) tile(1, depth, a + i * a_row, a_row, a_col, b + j, b_row, c + i * c_row + j, c_row, accumulate);
+        for (; i + 4 <= m; i += 4)
+            tile(4, depth, a + i * a_row, a_row, a_col, b + j, b_row, c + i * c_row + j, c_row, accumulate);
+        for (; i < m; i++)
+            tile(1, depth, a + i * a_row, a_row, a_col, b + j, b_row, c + i * c_row + j, c_row, accumulate);
     }
     for (I i = 0; i < m && j < n; i++) {
         REAL *row = c + i * c_row;
@@ -331,8 +340,8 @@ static void transpose(REAL *out, I out_row, const REAL *x, I x_row, I rows, I co
         for (I j = 0; j < cols; j++) out[j * out_row + i] = x[i * x_row + j];
 }
 
-/* batch, heads, heads of k and v, queries, keys, features of q and k, features of v, and how many keys before its
- * own place a query sees in addition (-1: no mask). */
+/* batch, heads, heads of k and v, queries, keys, features of q and k, features of v, and how many keys before
+ * its own place a query sees in addition (-1: no mask). */
 typedef struct {
     I batch, heads, shared_heads, queries, keys, features, values, offset;
 } Attention;
@@ -350,8 +359,8 @@ static inline I visible(const Attention *n, I last) {
     return n->offset < 0 || limit > n->keys ? n->keys : limit;
 }
 
-/* out = softmax(scale q k^T) v; log_sum (batch, heads, queries) is what backward needs to make the weights again.
- * scratch: features * keys + BLOCK * keys. strides: q, k, v, out. */
+/* out = softmax(scale q k^T) v; log_sum (batch, heads, queries) is what backward needs to make the weights
+ * again. scratch: features * keys + BLOCK * keys. strides: q, k, v, out. */
 void attention_forward(REAL *out, REAL *log_sum, const REAL *q, const REAL *k, const REAL *v, REAL *scratch,
                        const Attention *n, const Strides *st, double scale) {
     REAL *kt = scratch, *weights = scratch + n->features * n->keys;
@@ -393,8 +402,8 @@ void attention_forward(REAL *out, REAL *log_sum, const REAL *q, const REAL *k, c
 /* dq, dk, dv are added to, so they start as zeros. scratch: (features + values) * keys + 2 * BLOCK * keys.
  * strides: q, k, v, out, gradient, dq, dk, dv. */
 void attention_backward(REAL *dq, REAL *dk, REAL *dv, const REAL *gradient, const REAL *q, const REAL *k,
-                        const REAL *v, const REAL *out, const REAL *log_sum, REAL *scratch, const Attention *n,
-                        const Strides *st, double scale) {
+                        const REAL *v, const REAL *out, const REAL *log_sum, REAL *scratch,
+                        const Attention *n, const Strides *st, double scale) {
     REAL *kt = scratch, *vt = kt + n->features * n->keys, *weights = vt + n->values * n->keys;
     REAL *slopes = weights + BLOCK * n->keys;
     I group = n->heads / n->shared_heads;
@@ -428,10 +437,10 @@ void attention_backward(REAL *dq, REAL *dk, REAL *dv, const REAL *gradient, cons
                     memset(w + seen, 0, (width - seen) * sizeof(REAL));
                     memset(s + seen, 0, (width - seen) * sizeof(REAL));
                 }
-                multiply(rows, n->features, width, slopes, width, 1, keys, st[1].row, dq + at(st + 5, b, h, first),
-                         st[5].row, 1);
-                multiply(width, n->features, rows, slopes, 1, width, queries, st->row, dk + at(st + 6, b, hs, 0),
-                         st[6].row, 1);
+                multiply(rows, n->features, width, slopes, width, 1, keys, st[1].row,
+                         dq + at(st + 5, b, h, first), st[5].row, 1);
+                multiply(width, n->features, rows, slopes, 1, width, queries, st->row,
+                         dk + at(st + 6, b, hs, 0), st[6].row, 1);
                 multiply(width, n->values, rows, weights, 1, width, g, st[4].row, dv + at(st + 7, b, hs, 0),
                          st[7].row, 1);
             }
@@ -440,8 +449,8 @@ void attention_backward(REAL *dq, REAL *dk, REAL *dv, const REAL *gradient, cons
 
 /* ---- one optimiser step over a flat arena ---- */
 
-void sgd(REAL *p, const REAL *g, REAL *velocity, I n, double lr, double momentum, double dampening, double decay,
-         int nesterov, int first) {
+void sgd(REAL *p, const REAL *g, REAL *velocity, I n, double lr, double momentum, double dampening,
+         double decay, int nesterov, int first) {
     REAL rate = lr, mu = momentum, fresh = first ? 1 : 1 - dampening, kept = first ? 0 : momentum, wd = decay;
     if (!velocity) {
 #pragma omp simd

@@ -320,6 +320,7 @@ def test_half_precision_is_computed_in_float32_and_rounded_once(half, implementa
     for ours, theirs in zip(grads, fused.layer_norm_backward(wg, wx, ww, *saved), strict=True):
         np.testing.assert_array_equal(ours, theirs.astype(half))
     assert fused.bias_gelu(x, b).dtype == half
+    assert [r.dtype for r in fused.cross_entropy(x, np.arange(6))] == [half] * 2
     table = np.zeros((3, 40), half)
     fused.scatter_add_rows(table, np.array([0, 0, 1, 2, 2, 2]), x)
     assert table.dtype == half

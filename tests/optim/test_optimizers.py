@@ -152,6 +152,23 @@ def test_gradients_that_lie_in_one_buffer_take_one_call(monkeypatch):
     assert calls == [12, 12 + 1 + 55]
 
 
+@pytest.mark.parametrize("order", ["in order", "the other way round"])
+def test_gradients_in_one_buffer_end_where_torchs_end_whatever_their_order_and_steps(order):
+    ours, theirs = pair()
+    optimizer, reference = optim.Adam(ours, lr=0.01), torch.optim.Adam(theirs, lr=0.01)
+    backwards = order != "in order"
+    for step in range(8):
+        give_gradients(ours, theirs, step, skip={3} if step < 3 else ())
+        given = [p for p in (ours[::-1] if backwards else ours) if p.grad is not None]
+        flat, start = np.concatenate([p.grad.data.ravel() for p in given]), 0
+        for p in given:
+            p.grad = Value(flat[start : start + p.data.size].reshape(p.data.shape))
+            start += p.data.size
+        optimizer.step()
+        reference.step()
+    assert_equal_weights(ours, theirs)
+
+
 def test_parameters_are_views_of_the_arena_and_values_put_in_their_place_are_taken_in():
     ours, theirs = pair()
     optimizer = optim.SGD(ours, lr=0.5)
