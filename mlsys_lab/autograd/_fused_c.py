@@ -35,9 +35,13 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "scatter_add_rows": (P,) * 3 + (N, N),
     "attention_forward": (P,) * 8 + (F,),
     "attention_backward": (P,) * 12 + (F,),
+    "matrix_product": (P,) * 4 + (N,) * 4 + (P,),
     "sgd": (P,) * 3 + (N, F, F, F, F, B, B),
     "adam": (P,) * 4 + (N, F, F, F, F, F, B, F, F),
 }  # fmt: skip
+
+PANEL_DEPTH, PANEL_ROW_BYTES = 256, 128  # as in fused.c, for its widest vectors
+LEAST_ROWS, LEAST_COLUMNS = 8, 16  # below, packing costs more than it brings
 
 
 @cache
@@ -167,6 +171,48 @@ def scatter_add_rows(table: Array, index: Array, g: Array) -> None:
     if index.size and (index.min() < 0 or index.max() >= rows):
         raise IndexError(f"indices lie in [{index.min()}, {index.max()}], the table has {rows} rows")
     library(table.dtype).scatter_add_rows(at(table), at(index), at(g), index.size, cols)
+
+
+def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
+    if a.ndim < 2 or b.ndim < 2 or a.dtype != b.dtype or a.shape[-1] != b.shape[-2]:
+        return twin.matmul(a, b, out)  # vectors, mixed types, and the message where shapes do not fit
+    (m, depth), n = a.shape[-2:], b.shape[-1]
+    if m < LEAST_ROWS or n < LEAST_COLUMNS or not b.size:
+        return twin.matmul(a, b, out)
+    batch = a.shape[:-2] if b.ndim == 2 else np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    if out is None:
+        out = np.empty((*batch, m, n), a.dtype)
+    elif out.shape != (*batch, m, n) or out.dtype != a.dtype or out.strides[-1] != out.itemsize:
+        return twin.matmul(a, b, out)
+    a, b = _whole(a), _whole(b)
+    if a.ndim > 2:
+        if b.ndim == 2 and a.flags.c_contiguous and out.flags.c_contiguous:
+            _product(a.reshape(1, -1, depth), b[None], out.reshape(1, -1, n))
+            return out
+        a, b = np.broadcast_to(a, (*batch, m, depth)), np.broadcast_to(b, (*batch, depth, n))
+    elif b.ndim > 2:
+        a = np.broadcast_to(a, (*batch, m, depth))
+    else:
+        a, b, batch = a[None], b[None], (1,)
+        _product(a, b, out[None])
+        return out
+    for i in np.ndindex(batch[:-1]):
+        _product(a[i], b[i], out[i])
+    return out
+
+
+def _whole(x: Array) -> Array:
+    """The array itself if its strides count whole elements, else a copy."""
+    return x if all(s % x.itemsize == 0 for s in x.strides) else np.ascontiguousarray(x)
+
+
+def _product(a: Array, b: Array, out: Array) -> None:
+    """out = a b per batch: (batch, m, depth), (batch, depth, n), (batch, m, n), all of any strides."""
+    batch, m, n = out.shape
+    size = a.itemsize
+    strides = np.array([s // size for s in a.strides + b.strides + out.strides], np.int64)
+    scratch = np.empty((PANEL_DEPTH + m) * (PANEL_ROW_BYTES // size), a.dtype)
+    library(a.dtype).matrix_product(at(out), at(a), at(b), at(scratch), batch, m, n, a.shape[2], at(strides))
 
 
 def _strides(*arrays: Array) -> Array:

@@ -17,6 +17,11 @@ _erf = np.frompyfunc(math.erf, 1, 1)
 SLOPE, CUBIC = math.sqrt(2 / math.pi), 0.044715  # tanh form of GELU: Hendrycks and Gimpel 2016, section 2
 
 
+def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
+    """Matrix product (..., m, k), (..., k, n) -> (..., m, n), as np.matmul."""
+    return np.matmul(a, b) if out is None else np.matmul(a, b, out=out)
+
+
 def column_sum(g: Array) -> Array:
     """Sum over all axes but the last: the gradient of a bias. (..., n) -> (n)."""
     return g.reshape(-1, g.shape[-1]).sum(0)

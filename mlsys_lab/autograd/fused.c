@@ -285,48 +285,112 @@ void scatter_add_rows(REAL *table, const I *index, const REAL *g, I rows, I cols
     }
 }
 
+/* ---- matrix product: a tile of the result stays in registers, a panel of b in the nearest cache ----
+ *
+ * After Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication (2008), without packing a.
+ */
+
+#if defined(__AVX512F__)
+#define VECTOR_BYTES 64 /* 32 registers: 12 rows by 2 vectors leave 8 for the operands */
+#define TILE_ROWS 12
+#elif defined(__AVX__)
+#define VECTOR_BYTES 32 /* 16 registers */
+#define TILE_ROWS 6
+#else
+#define VECTOR_BYTES 16
+#define TILE_ROWS 6
+#endif
+#define LANES (VECTOR_BYTES / (I)sizeof(REAL))
+#define TILE_COLS (2 * LANES)
+#define PANEL_DEPTH 256
+typedef REAL VECTOR __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
+
+static inline __attribute__((always_inline)) void tile(const int rows, I depth, const REAL *a, I a_row,
+                                                       I a_col, const REAL *b, I b_row, REAL *c, I c_row,
+                                                       int add) {
+    VECTOR left[TILE_ROWS] = {0}, right[TILE_ROWS] = {0};
+    for (I k = 0; k < depth; k++, a += a_col, b += b_row) {
+        const VECTOR b0 = *(const VECTOR *)b, b1 = *(const VECTOR *)(b + LANES);
+#pragma GCC unroll 12
+        for (int i = 0; i < rows; i++) {
+            left[i] += a[i * a_row] * b0;
+            right[i] += a[i * a_row] * b1;
+        }
+    }
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; i++, c += c_row) {
+        VECTOR *c0 = (VECTOR *)c, *c1 = (VECTOR *)(c + LANES);
+        if (add) left[i] += *c0, right[i] += *c1;
+        *c0 = left[i];
+        *c1 = right[i];
+    }
+}
+
+/* c (m, TILE_COLS) = a b, or c += a b. An element of a lies at a[i * a_row + k * a_col]. */
+static void column_of_tiles(I m, I depth, const REAL *a, I a_row, I a_col, const REAL *b, I b_row, REAL *c,
+                            I c_row, int add) {
+    I i = 0;
+    for (; i + TILE_ROWS <= m; i += TILE_ROWS)
+        tile(TILE_ROWS, depth, a + i * a_row, a_row, a_col, b, b_row, c + i * c_row, c_row, add);
+    for (; i + 4 <= m; i += 4)
+        tile(4, depth, a + i * a_row, a_row, a_col, b, b_row, c + i * c_row, c_row, add);
+    for (; i < m; i++) tile(1, depth, a + i * a_row, a_row, a_col, b, b_row, c + i * c_row, c_row, add);
+}
+
+/* A panel of b with its rows side by side, filled up with zeros to TILE_COLS columns. */
+static void pack(REAL *panel, const REAL *b, I b_row, I b_col, I depth, I cols) {
+    if (cols < TILE_COLS) memset(panel, 0, depth * TILE_COLS * sizeof(REAL));
+    for (I first = 0; first < depth; first += 16) { /* 16 rows at a time, since b may be a transpose */
+        I last = first + 16 < depth ? first + 16 : depth;
+        if (b_col == 1)
+            for (I k = first; k < last; k++)
+                memcpy(panel + k * TILE_COLS, b + k * b_row, cols * sizeof(REAL));
+        else
+            for (I j = 0; j < cols; j++)
+                for (I k = first; k < last; k++) panel[k * TILE_COLS + j] = b[k * b_row + j * b_col];
+    }
+}
+
+/* out (m, n) = a (m, depth) b (depth, n) per batch. strides: of a, b and out over (batch, row, column);
+ * columns of out are contiguous. scratch: (PANEL_DEPTH + m) * TILE_COLS. */
+void matrix_product(REAL *out, const REAL *a, const REAL *b, REAL *scratch, I batch, I m, I n, I depth,
+                    const I *st) {
+    REAL *panel = scratch, *edge = scratch + PANEL_DEPTH * TILE_COLS;
+    for (; batch > 0; batch--, a += st[0], b += st[3], out += st[6])
+        for (I k = 0; k < depth; k += PANEL_DEPTH) {
+            I deep = depth - k < PANEL_DEPTH ? depth - k : PANEL_DEPTH;
+            const REAL *ak = a + k * st[2];
+            for (I j = 0; j < n; j += TILE_COLS) {
+                I cols = n - j < TILE_COLS ? n - j : TILE_COLS;
+                pack(panel, b + k * st[4] + j * st[5], st[4], st[5], deep, cols);
+                if (cols == TILE_COLS) {
+                    column_of_tiles(m, deep, ak, st[1], st[2], panel, TILE_COLS, out + j, st[7], k > 0);
+                    continue;
+                }
+                column_of_tiles(m, deep, ak, st[1], st[2], panel, TILE_COLS, edge, TILE_COLS, 0);
+                for (I i = 0; i < m; i++)
+                    for (I jj = 0; jj < cols; jj++) {
+                        REAL *c = out + i * st[7] + j + jj, before = k > 0 ? *c : 0;
+                        *c = before + edge[i * TILE_COLS + jj];
+                    }
+            }
+        }
+}
+
 /* ---- attention: blocks of query rows against the keys that they may see; saved is one number per row ----
  */
 
 #define BLOCK 32 /* query rows at a time */
-#define LANES (64 / (I)sizeof(REAL))
-typedef REAL VECTOR __attribute__((vector_size(64), aligned(sizeof(REAL)), may_alias));
 
-/* Rows (1 or 4) by two vectors of the product, held in registers over the whole depth. */
-static inline __attribute__((always_inline)) void tile(const int rows, I depth, const REAL *a, I a_row,
-                                                       I a_col, const REAL *b, I b_row, REAL *c, I c_row,
-                                                       int accumulate) {
-    VECTOR sum[4][2] = {0};
-    for (I k = 0; k < depth; k++, a += a_col, b += b_row) {
-        const VECTOR left = *(const VECTOR *)b, right = *(const VECTOR *)(b + LANES);
-        for (int i = 0; i < rows; i++) {
-            sum[i][0] += a[i * a_row] * left;
-            sum[i][1] += a[i * a_row] * right;
-        }
-    }
-    for (int i = 0; i < rows; i++)
-        for (int half = 0; half < 2; half++) {
-            VECTOR *out = (VECTOR *)(c + i * c_row + half * LANES);
-            if (accumulate) sum[i][half] += *out;
-            *out = sum[i][half];
-        }
-}
-
-/* c (m, n) = a b, or c += a b. An element of a lies at a[i * a_row + k * a_col]; rows of b and c are
- * contiguous. */
+/* c (m, n) = a b, or c += a b, for products too small to pack b: its rows are contiguous, as are c's. */
 static void multiply(I m, I n, I depth, const REAL *a, I a_row, I a_col, const REAL *b, I b_row, REAL *c,
-                     I c_row, int accumulate) {
+                     I c_row, int add) {
     I j = 0;
-    for (; j + 2 * LANES <= n; j += 2 * LANES) {
-        I i = 0;
-        for (; i + 4 <= m; i += 4)
-            tile(4, depth, a + i * a_row, a_row, a_col, b + j, b_row, c + i * c_row + j, c_row, accumulate);
-        for (; i < m; i++)
-            tile(1, depth, a + i * a_row, a_row, a_col, b + j, b_row, c + i * c_row + j, c_row, accumulate);
-    }
+    for (; j + TILE_COLS <= n; j += TILE_COLS)
+        column_of_tiles(m, depth, a, a_row, a_col, b + j, b_row, c + j, c_row, add);
     for (I i = 0; i < m && j < n; i++) {
         REAL *row = c + i * c_row;
-        if (!accumulate) memset(row + j, 0, (n - j) * sizeof(REAL));
+        if (!add) memset(row + j, 0, (n - j) * sizeof(REAL));
         for (I k = 0; k < depth; k++) {
             const REAL left = a[i * a_row + k * a_col], *right = b + k * b_row;
 #pragma omp simd

@@ -73,6 +73,7 @@ def _wide(x: Any) -> Any:
     )
 
 
+matmul = Operation("matmul")
 column_sum = Operation("column_sum")
 add_bias = Operation("add_bias")
 bias_relu = Operation("bias_relu")
