@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import sys
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -59,9 +60,22 @@ def library(dtype: Any) -> ctypes.CDLL:
     return loaded
 
 
-def at(x: Array) -> int:
-    """The address of an array's first element."""
-    return x.__array_interface__["data"][0]
+def _at_slowly(x: Array) -> int:
+    return int(x.ctypes.data)
+
+
+def _at_quickly(x: Array) -> int:
+    return _POINTER.from_address(id(x) + _HEADER).value or 0
+
+
+# The address of an array's first element. NumPy's own accessors take 0.8 us, for a small network a tenth of a
+# step; the pointer is the first field after the object's header (PyArrayObject in NumPy's binary interface).
+_POINTER, _HEADER, _known = ctypes.c_void_p, object.__basicsize__, np.zeros(2)[1:]
+at = (
+    _at_quickly
+    if sys.implementation.name == "cpython" and _at_quickly(_known) == _at_slowly(_known)
+    else _at_slowly
+)
 
 
 def _packed(x: Array, **others: Array) -> tuple[Any, ...]:
