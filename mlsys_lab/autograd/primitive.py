@@ -1,0 +1,176 @@
+"""One row of the table: an operation on arrays and its rules, and what happens when it is applied.
+
+Rules are data: one expression per argument, whose parameters name what it reads (`out`, arguments of the forward,
+`kept`); only that is saved. They use operations that take arrays and tensors alike, so backward can be recorded.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+
+from mlsys_lab._core.backend import is_float
+from mlsys_lab.autograd.promote import PLAIN, agree, explain, unpack
+from mlsys_lab.autograd.tape import Node, mode, table
+from mlsys_lab.autograd.tensor import Tensor
+
+
+class Rule:
+    """A rule and where its values lie in (out, *arguments, kept)."""
+
+    __slots__ = ("argument", "function", "pick", "positions")
+
+    def __init__(self, function: Callable[..., Any], argument: int | None, positions: Sequence[int]) -> None:
+        self.function = function
+        self.argument = argument  # None: a joint rule, which answers for all
+        self.positions = tuple(positions)
+        first = self.positions[0] if self.positions else 0
+        self.pick: Callable[[tuple[Any, ...]], tuple[Any, ...]] = (
+            itemgetter(*self.positions)
+            if len(self.positions) > 1
+            else itemgetter(slice(first, first + len(self.positions)))
+        )
+
+
+class Primitive:
+    """An operation with its forward on arrays and its rules.
+
+    Given arrays alone it is its forward; a tensor among the arguments makes the result a tensor.
+
+    Args:
+        name: as users call it.
+        forward: arguments, then attributes, all positional; returns an array, or (array, kept) with `keeps`.
+        rules: per argument `(g, ...) -> gradient`, or None where nothing flows; an argument without one is fixed.
+        joint: in place of `rules`: `(g, ...) -> tuple of gradients`, one per argument.
+        names: the forward's parameters, where it does not tell them itself.
+        same: the result has the dtype of the tensors, which have to agree (elementwise and matrix operations).
+        keeps: the forward returns a second value, that only rules see, by the name `kept`.
+        variadic: the first argument is a sequence of tensors.
+        custom: the rule is a user's: its results are copied before they are added to.
+    """
+
+    __slots__ = ("custom", "forward", "joint", "keeps", "name", "names", "rules", "same", "variadic")
+
+    def __init__(
+        self,
+        name: str,
+        forward: Callable[..., Any],
+        *rules: Callable[..., Any] | None,
+        joint: Callable[..., Any] | None = None,
+        names: str = "",
+        same: bool = True,
+        keeps: bool = False,
+        variadic: bool = False,
+        custom: bool = False,
+    ) -> None:
+        self.name, self.forward, self.same, self.keeps = name, forward, same, keeps
+        self.variadic, self.custom = variadic, custom
+        given = names.split() or (
+            ["x", "y"][: forward.nin]
+            if isinstance(forward, np.ufunc)
+            else list(inspect.signature(forward).parameters)
+        )
+        self.names = ["out", *given, "kept"]
+        self.rules = [Rule(rule, i, self.reads(rule)) for i, rule in enumerate(rules) if rule is not None]
+        self.joint = Rule(joint, None, self.reads(joint)) if joint else None
+
+    def reads(self, rule: Callable[..., Any]) -> list[int]:
+        """Where the values that a rule names lie in (out, *arguments, kept)."""
+        return [self.names.index(name) for name in list(inspect.signature(rule).parameters)[1:]]
+
+    def __repr__(self) -> str:
+        return f"<primitive {self.name}>"
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Apply to tensors, arrays and numbers, then attributes; see the class."""
+        values: list[Any] = []
+        dtype = None
+        traced = mixed = False
+        for x in arguments:
+            if isinstance(x, Tensor):
+                x_data = x.data
+                values.append(x_data)
+                if x.node is not None:
+                    traced = True
+                if dtype is None:
+                    dtype = x_data.dtype
+                elif dtype is not x_data.dtype:
+                    mixed = True
+            else:
+                values.append(x)
+                if type(x) not in PLAIN:
+                    mixed = True
+        if self.variadic:
+            traced, dtype = unpack(arguments, values)
+        if dtype is None:
+            out = self.forward(*values)
+            return out[0] if self.keeps else out
+        if mixed and self.same:
+            dtype = agree(self, arguments, values)
+        try:
+            out = self.forward(*values)
+        except (ValueError, IndexError, TypeError) as error:
+            raise explain(self, values, error) from error
+        kept = None
+        if self.keeps:
+            out, kept = out
+        if self.same and out.dtype is not dtype and is_float(dtype):
+            out = out.astype(dtype)
+        result = Tensor.made(
+            out if out.shape else np.asarray(out) if isinstance(out, np.generic) else out, None
+        )
+        if traced and mode.recording:
+            edges = self.edges(arguments, (out, *values, kept))
+            if edges:
+                result.node = Node(self, edges, out)
+        if mode.observer is not None:
+            mode.observer(self, arguments, result)
+        return result
+
+    def edges(self, arguments: tuple[Any, ...], pool: tuple[Any, ...]) -> list[Any]:
+        """Per argument through which a gradient flows: its node, its rule, the values that the rule reads."""
+        if self.joint is not None:
+            inputs = arguments[0] if self.variadic else arguments
+            parents = tuple(x.node if isinstance(x, Tensor) else None for x in inputs)
+            return [(parents, self.joint, self.joint.pick(pool))]
+        edges = []
+        for rule in self.rules:
+            x = arguments[rule.argument]  # type: ignore[index]
+            if isinstance(x, Tensor) and x.node is not None:
+                edges.append((x.node, rule, rule.pick(pool)))
+        return edges
+
+    def tracked(self, node: Node, values: tuple[Any, ...], rule: Rule) -> list[Any]:
+        """The saved values as tensors at their old places on the tape, for a backward that is recorded."""
+        origin: dict[int, Node | None] = {0: node}
+        for parent, one, _ in node.edges or ():
+            if isinstance(parent, tuple):
+                origin.update(enumerate(parent, start=1))
+            else:
+                origin[one.argument + 1] = parent
+        if self.variadic:  # position 1 holds the list of all inputs
+            lifted = (
+                [
+                    v if origin.get(i) is None else Tensor.made(v, origin[i])
+                    for i, v in enumerate(values[0], 1)
+                ]
+                if 1 in rule.positions
+                else []
+            )
+            return [lifted if p == 1 else v for v, p in zip(values, rule.positions, strict=True)]
+        return [
+            value if origin.get(p) is None else Tensor.made(value, origin[p])
+            for value, p in zip(values, rule.positions, strict=True)
+        ]
+
+
+def row(
+    name: str, forward: Callable[..., Any], *rules: Callable[..., Any] | None, **options: Any
+) -> Primitive:
+    """Put a row into the table; see `Primitive`."""
+    table[name] = primitive = Primitive(name, forward, *rules, **options)
+    return primitive
