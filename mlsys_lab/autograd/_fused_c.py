@@ -100,9 +100,12 @@ def column_sum(g: Array) -> Array:
     return out
 
 
-def add_bias(x: Array, bias: Array, residual: Array | None = None) -> Array:
+def add_bias(x: Array, bias: Array, residual: Array | None = None, out: Array | None = None) -> Array:
     lib, x, bias, rest, rows, cols = _packed(x, bias=bias, residual=x if residual is None else residual)
-    out = np.empty_like(x)
+    if out is None:
+        out = np.empty_like(x)
+    elif out.shape != x.shape or out.dtype != x.dtype or not out.flags.c_contiguous:
+        return twin.add_bias(x, bias, residual, out)
     lib.add_bias(at(out), at(x), at(bias), None if residual is None else at(rest), rows, cols)
     return out
 
@@ -270,28 +273,25 @@ def attention(
 def attention_backward(
     g: Array, q: Array, k: Array, v: Array, out: Array, log_sum: Array,
     causal: bool = True, scale: float | None = None, offset: int = 0,
+    out_gradients: tuple[Array, Array, Array] | None = None,
 ) -> tuple[Array, Array, Array]:  # fmt: skip
-    shapes = (q.shape[1], k.shape[1], v.shape[1])
-    dq, dk, dv = (np.zeros((x.shape[0], x.shape[2], n, x.shape[3]), x.dtype).transpose(0, 2, 1, 3)
-                  for x, n in zip((q, k, v), shapes, strict=True))  # fmt: skip
-    attention_backward_into(dq, dk, dv, g, q, k, v, out, log_sum, causal, scale, offset)
-    return dq, dk, dv
-
-
-def attention_backward_into(
-    dq: Array, dk: Array, dv: Array, g: Array, q: Array, k: Array, v: Array, out: Array, log_sum: Array,
-    causal: bool = True, scale: float | None = None, offset: int = 0,
-) -> None:  # fmt: skip
-    """Add the gradients to dq, dk and dv, which may be views of one buffer; their last axis is contiguous."""
+    if out_gradients is None:
+        out_gradients = heads_last(q, q.shape[-1]), heads_last(k, k.shape[-1]), heads_last(v, v.shape[-1])
+    elif any(x.strides[-1] != x.itemsize or x.dtype != q.dtype for x in out_gradients):
+        return twin.attention_backward(g, q, k, v, out, log_sum, causal, scale, offset, out_gradients)
+    dq, dk, dv = out_gradients
     g, q, k, v, out = (_unit(x, q.dtype) for x in (g, q, k, v, out))
     log_sum = np.ascontiguousarray(log_sum, q.dtype)
     sizes, (keys, d) = _sizes(q, k, v, causal, offset), k.shape[2:]
+    for x in out_gradients:  # the kernel adds, since heads may share
+        x[...] = 0
     scratch = np.empty((d + v.shape[-1] + 64) * keys, q.dtype)
     strides = _strides(q, k, v, out, g, dq, dk, dv)
     library(q.dtype).attention_backward(
         at(dq), at(dk), at(dv), at(g), at(q), at(k), at(v), at(out), at(log_sum), at(scratch), at(sizes),
         at(strides), 1 / math.sqrt(d) if scale is None else scale,
     )  # fmt: skip
+    return out_gradients
 
 
 def _flat(p: Array, *others: Array | None) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from mlsys_lab.autograd.network import error_function
+
 Array = Any  # a NumPy array, or another library's that NumPy's functions accept
 
-_erf = np.frompyfunc(math.erf, 1, 1)
 SLOPE, CUBIC = math.sqrt(2 / math.pi), 0.044715  # tanh form of GELU: Hendrycks and Gimpel 2016, section 2
 
 
@@ -27,10 +28,10 @@ def column_sum(g: Array) -> Array:
     return g.reshape(-1, g.shape[-1]).sum(0)
 
 
-def add_bias(x: Array, bias: Array, residual: Array | None = None) -> Array:
-    """x + bias (+ residual). (..., n), (n), (..., n) -> (..., n)."""
-    out = x + bias
-    return out if residual is None else out + residual
+def add_bias(x: Array, bias: Array, residual: Array | None = None, out: Array | None = None) -> Array:
+    """x + bias (+ residual), into `out` if given, which may be x. (..., n), (n), (..., n) -> (..., n)."""
+    out = np.add(x, bias, out=out)
+    return out if residual is None else np.add(out, residual, out=out)
 
 
 def bias_relu(x: Array, bias: Array) -> Array:
@@ -65,7 +66,7 @@ def bias_gelu_backward(g: Array, x: Array, bias: Array, approximate: str = "none
 
 
 def _normal_cdf(z: Array) -> Array:
-    return 0.5 * (1 + _erf(z / math.sqrt(2)).astype(z.dtype))
+    return 0.5 * (1 + error_function(z * math.sqrt(0.5)))
 
 
 def layer_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> tuple[Array, Array, Array]:
@@ -188,8 +189,9 @@ def attention(
 def attention_backward(
     g: Array, q: Array, k: Array, v: Array, out: Array, log_sum: Array,
     causal: bool = True, scale: float | None = None, offset: int = 0,
+    out_gradients: tuple[Array, Array, Array] | None = None,
 ) -> tuple[Array, Array, Array]:  # fmt: skip
-    """Gradients by q, k and v; `out` and `log_sum` are what the forward pass gave."""
+    """Gradients by q, k and v, into `out_gradients` if given; `out`, `log_sum` are the forward pass's."""
     weights = np.exp(_scores(q, k, causal, scale, offset) - _grouped(log_sum[..., None], k))
     gg, qg, kg, vg = _grouped(g, k), _grouped(q, k), k[:, :, None], v[:, :, None]
     along = (gg * _grouped(out, k)).sum(-1, keepdims=True)
@@ -200,7 +202,12 @@ def attention_backward(
     )
     dk = (slopes.swapaxes(-1, -2) @ qg).sum(2)
     dv = (weights.swapaxes(-1, -2) @ gg).sum(2)
-    return (slopes @ kg).reshape(q.shape), dk, dv
+    made = (slopes @ kg).reshape(q.shape), dk, dv
+    if out_gradients is None:
+        return made
+    for target, gradient in zip(out_gradients, made, strict=True):
+        target[...] = gradient
+    return out_gradients
 
 
 def check_attention(q: Array, k: Array, v: Array, offset: int) -> None:
