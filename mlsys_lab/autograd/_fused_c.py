@@ -41,7 +41,7 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "adam": (P,) * 4 + (N, F, F, F, F, F, B, F, F),
 }  # fmt: skip
 
-PANEL_DEPTH, PANEL_ROW_BYTES = 256, 128  # as in fused.c, for its widest vectors
+PANEL_DEPTH, PANEL_ROW_BYTES = 512, 128  # as in fused.c, for its widest vectors
 LEAST_ROWS, LEAST_COLUMNS = 8, 16  # below, packing costs more than it brings
 
 
@@ -199,7 +199,7 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     batch = a.shape[:-2] if b.ndim == 2 else np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     if out is None:
         out = np.empty((*batch, m, n), a.dtype)
-    elif out.shape != (*batch, m, n) or out.dtype != a.dtype or out.strides[-1] != out.itemsize:
+    elif out.shape != (*batch, m, n) or out.dtype != a.dtype:
         return twin.matmul(a, b, out)
     a, b = _whole(a), _whole(b)
     if a.ndim > 2:
@@ -210,8 +210,11 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     elif b.ndim > 2:
         a = np.broadcast_to(a, (*batch, m, depth))
     else:
-        a, b, batch = a[None], b[None], (1,)
-        _product(a, b, out[None])
+        if 2 * m <= n and b.strides[0] == b.itemsize and m >= LEAST_COLUMNS:
+            a, b, out_ = b.T, a.T, out.T  # packs the smaller one, since the larger would have to be turned
+        else:
+            out_ = out
+        _product(a[None], b[None], out_[None])
         return out
     for i in np.ndindex(batch[:-1]):
         _product(a[i], b[i], out[i])

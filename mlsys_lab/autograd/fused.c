@@ -302,7 +302,7 @@ void scatter_add_rows(REAL *table, const I *index, const REAL *g, I rows, I cols
 #endif
 #define LANES (VECTOR_BYTES / (I)sizeof(REAL))
 #define TILE_COLS (2 * LANES)
-#define PANEL_DEPTH 256
+#define PANEL_DEPTH 512
 typedef REAL VECTOR __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
 
 static inline __attribute__((always_inline)) void tile(const int rows, I depth, const REAL *a, I a_row,
@@ -351,28 +351,38 @@ static void pack(REAL *panel, const REAL *b, I b_row, I b_col, I depth, I cols) 
     }
 }
 
-/* out (m, n) = a (m, depth) b (depth, n) per batch. strides: of a, b and out over (batch, row, column);
- * columns of out are contiguous. scratch: (PANEL_DEPTH + m) * TILE_COLS. */
+/* Copy or add a column of tiles to where it belongs: the last columns, or a result that lies transposed. */
+static void place(const REAL *tiles, REAL *out, I row, I col, I m, I cols, int add) {
+    if (row < col) {
+        for (I j = 0; j < cols; j++)
+            for (I i = 0; i < m; i++) {
+                REAL before = add ? out[i * row + j * col] : 0;
+                out[i * row + j * col] = before + tiles[i * TILE_COLS + j];
+            }
+    } else {
+        for (I i = 0; i < m; i++)
+            for (I j = 0; j < cols; j++) {
+                REAL before = add ? out[i * row + j * col] : 0;
+                out[i * row + j * col] = before + tiles[i * TILE_COLS + j];
+            }
+    }
+}
+
+/* out (m, n) = a (m, depth) b (depth, n) per batch. strides: of a, b and out over (batch, row, column).
+ * scratch: (PANEL_DEPTH + m) * TILE_COLS. */
 void matrix_product(REAL *out, const REAL *a, const REAL *b, REAL *scratch, I batch, I m, I n, I depth,
                     const I *st) {
-    REAL *panel = scratch, *edge = scratch + PANEL_DEPTH * TILE_COLS;
+    REAL *panel = scratch, *tiles = scratch + PANEL_DEPTH * TILE_COLS;
     for (; batch > 0; batch--, a += st[0], b += st[3], out += st[6])
         for (I k = 0; k < depth; k += PANEL_DEPTH) {
             I deep = depth - k < PANEL_DEPTH ? depth - k : PANEL_DEPTH;
-            const REAL *ak = a + k * st[2];
             for (I j = 0; j < n; j += TILE_COLS) {
                 I cols = n - j < TILE_COLS ? n - j : TILE_COLS;
+                int direct = cols == TILE_COLS && st[8] == 1;
                 pack(panel, b + k * st[4] + j * st[5], st[4], st[5], deep, cols);
-                if (cols == TILE_COLS) {
-                    column_of_tiles(m, deep, ak, st[1], st[2], panel, TILE_COLS, out + j, st[7], k > 0);
-                    continue;
-                }
-                column_of_tiles(m, deep, ak, st[1], st[2], panel, TILE_COLS, edge, TILE_COLS, 0);
-                for (I i = 0; i < m; i++)
-                    for (I jj = 0; jj < cols; jj++) {
-                        REAL *c = out + i * st[7] + j + jj, before = k > 0 ? *c : 0;
-                        *c = before + edge[i * TILE_COLS + jj];
-                    }
+                column_of_tiles(m, deep, a + k * st[2], st[1], st[2], panel, TILE_COLS,
+                                direct ? out + j : tiles, direct ? st[7] : TILE_COLS, direct && k > 0);
+                if (!direct) place(tiles, out + j * st[8], st[7], st[8], m, cols, k > 0);
             }
         }
 }
