@@ -36,7 +36,7 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "scatter_add_rows": (P,) * 3 + (N, N),
     "attention_forward": (P,) * 8 + (F,),
     "attention_backward": (P,) * 12 + (F,),
-    "matrix_product": (P,) * 4 + (N,) * 4 + (P,),
+    "matrix_product": (P,) * 4 + (N,) * 13,
     "sgd": (P,) * 3 + (N, F, F, F, F, B, B),
     "adam": (P,) * 4 + (N, F, F, F, F, F, B, F, F),
 }  # fmt: skip
@@ -199,7 +199,7 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     batch = a.shape[:-2] if b.ndim == 2 else np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     if out is None:
         out = np.empty((*batch, m, n), a.dtype)
-    elif out.shape != (*batch, m, n) or out.dtype != a.dtype:
+    elif out.shape != (*batch, m, n) or out.dtype != a.dtype or _overlap(out, a) or _overlap(out, b):
         return twin.matmul(a, b, out)
     a, b = _whole(a), _whole(b)
     if a.ndim > 2:
@@ -221,6 +221,9 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     return out
 
 
+_overlap = np.may_share_memory
+
+
 def _whole(x: Array) -> Array:
     """The array itself if its strides count whole elements, else a copy."""
     return x if all(s % x.itemsize == 0 for s in x.strides) else np.ascontiguousarray(x)
@@ -230,9 +233,11 @@ def _product(a: Array, b: Array, out: Array) -> None:
     """out = a b per batch: (batch, m, depth), (batch, depth, n), (batch, m, n), all of any strides."""
     batch, m, n = out.shape
     size = a.itemsize
-    strides = np.array([s // size for s in a.strides + b.strides + out.strides], np.int64)
     scratch = np.empty((PANEL_DEPTH + m) * (PANEL_ROW_BYTES // size), a.dtype)
-    library(a.dtype).matrix_product(at(out), at(a), at(b), at(scratch), batch, m, n, a.shape[2], at(strides))
+    library(a.dtype).matrix_product(
+        at(out), at(a), at(b), at(scratch), batch, m, n, a.shape[2],
+        *[s // size for s in a.strides + b.strides + out.strides],
+    )  # fmt: skip
 
 
 def _strides(*arrays: Array) -> Array:

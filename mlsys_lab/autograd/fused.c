@@ -368,21 +368,21 @@ static void place(const REAL *tiles, REAL *out, I row, I col, I m, I cols, int a
     }
 }
 
-/* out (m, n) = a (m, depth) b (depth, n) per batch. strides: of a, b and out over (batch, row, column).
- * scratch: (PANEL_DEPTH + m) * TILE_COLS. */
+/* out (m, n) = a (m, depth) b (depth, n) per batch, all of any strides. scratch: (PANEL_DEPTH + m) *
+ * TILE_COLS. */
 void matrix_product(REAL *out, const REAL *a, const REAL *b, REAL *scratch, I batch, I m, I n, I depth,
-                    const I *st) {
+                    I a_batch, I a_row, I a_col, I b_batch, I b_row, I b_col, I c_batch, I c_row, I c_col) {
     REAL *panel = scratch, *tiles = scratch + PANEL_DEPTH * TILE_COLS;
-    for (; batch > 0; batch--, a += st[0], b += st[3], out += st[6])
+    for (; batch > 0; batch--, a += a_batch, b += b_batch, out += c_batch)
         for (I k = 0; k < depth; k += PANEL_DEPTH) {
             I deep = depth - k < PANEL_DEPTH ? depth - k : PANEL_DEPTH;
             for (I j = 0; j < n; j += TILE_COLS) {
                 I cols = n - j < TILE_COLS ? n - j : TILE_COLS;
-                int direct = cols == TILE_COLS && st[8] == 1;
-                pack(panel, b + k * st[4] + j * st[5], st[4], st[5], deep, cols);
-                column_of_tiles(m, deep, a + k * st[2], st[1], st[2], panel, TILE_COLS,
-                                direct ? out + j : tiles, direct ? st[7] : TILE_COLS, direct && k > 0);
-                if (!direct) place(tiles, out + j * st[8], st[7], st[8], m, cols, k > 0);
+                int direct = cols == TILE_COLS && c_col == 1;
+                pack(panel, b + k * b_row + j * b_col, b_row, b_col, deep, cols);
+                column_of_tiles(m, deep, a + k * a_col, a_row, a_col, panel, TILE_COLS,
+                                direct ? out + j : tiles, direct ? c_row : TILE_COLS, direct && k > 0);
+                if (!direct) place(tiles, out + j * c_col, c_row, c_col, m, cols, k > 0);
             }
         }
 }

@@ -33,6 +33,7 @@ class Operation:
         self.name = name
         self.twin: Callable[..., Any] = getattr(_fused_numpy, name)
         self.c: Callable[..., Any] = getattr(_fused_c, name)
+        self.current: Callable[..., Any] | None = None  # what runs; None: to be asked again
         self.__doc__ = self.twin.__doc__
 
     def __call__(self, *arrays: Any, **options: Any) -> Any:
@@ -41,7 +42,11 @@ class Operation:
             return _registered.get((self.name, "cuda"), self.twin)(*arrays, **options)
         if (dtype := x.dtype) != _SINGLE and dtype != _DOUBLE:
             return self._in_float32(arrays, options)
-        return self.on_processor(x.size == 0)(*arrays, **options)
+        if not x.size:
+            return self.on_processor(empty=True)(*arrays, **options)
+        if self.current is None:
+            self.current = self.on_processor()
+        return self.current(*arrays, **options)
 
     def on_processor(self, empty: bool = False) -> Callable[..., Any]:
         """The implementation for float32 on the processor; the twin takes arrays without elements."""
@@ -109,6 +114,7 @@ def register(operation: str, device: str, function: Callable[..., Any] | None) -
         _registered.pop((operation, device), None)
     else:
         _registered[operation, device] = function
+    OPERATIONS[operation].current = None
 
 
 def implementation(operation: str, device: str = "cpu") -> str:
@@ -145,16 +151,23 @@ def use(name: str) -> Iterator[None]:
         NativeError: "c", and it cannot be built.
         ValueError: another name.
     """
-    global _forced
     if name not in ("numpy", "c"):
         raise ValueError(f'an implementation is "numpy" or "c", got {name!r}')
     if name == "c":
         _fused_c.library(_SINGLE)
-    before, _forced = _forced, name
+    before = _forced
+    _force(name)
     try:
         yield
     finally:
-        _forced = before
+        _force(before)
+
+
+def _force(name: str | None) -> None:
+    global _forced
+    _forced = name
+    for operation in OPERATIONS.values():
+        operation.current = None
 
 
 _works: bool | None = None

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from mlsys_lab._core.allocator import keep_freed_memory
 from mlsys_lab.autograd import fused
 from mlsys_lab.optim.arena import Arena, Parameter
 
@@ -40,6 +41,7 @@ class Optimizer:
             raise ValueError(
                 f"{type(self).__name__} needs at least one parameter, got none: pass model.parameters()"
             )
+        keep_freed_memory()  # who makes an optimiser is about to run the same step many times
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
         self._arenas: list[list[Arena]] = []
@@ -226,8 +228,11 @@ class SGD(Optimizer):
         return ("momentum_buffer",) if group["momentum"] else ()
 
     def _update(self, p: Array, g: Array, moments: tuple[Array, ...], step: int, group: Any) -> None:
-        options = {k: group[k] for k in ("lr", "momentum", "dampening", "weight_decay", "nesterov")}
-        fused.sgd_step(p, g, moments[0] if moments else None, first=step == 1, **options)
+        fused.sgd_step(
+            p, g, moments[0] if moments else None, first=step == 1, lr=group["lr"],
+            momentum=group["momentum"], dampening=group["dampening"],
+            weight_decay=group["weight_decay"], nesterov=group["nesterov"],
+        )  # fmt: skip
 
 
 class Adam(Optimizer):

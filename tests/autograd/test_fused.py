@@ -441,6 +441,14 @@ def test_matrix_product_writes_into_strided_memory_and_nowhere_else(implementati
     assert (whole[:, :, 50:] == 7).all()
 
 
+def test_matrix_product_may_write_over_its_argument(implementation, rng):
+    a = rng.normal(size=(20, 20)).astype(np.float32)
+    b = rng.normal(size=(20, 20)).astype(np.float32)
+    wanted = a @ b
+    fused.matmul(a, b, out=a)
+    np.testing.assert_allclose(a, wanted, rtol=0, atol=1e-5)
+
+
 def test_matrix_product_keeps_nan_and_infinity_in_their_rows_and_columns(implementation):
     a, b = np.ones((20, 20), np.float32), np.ones((20, 40), np.float32)
     a[3, 4], b[2, 37] = np.nan, np.inf
