@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import subprocess
@@ -84,9 +85,10 @@ def test_a_damaged_or_foreign_library_is_built_again(damage, cache, tmp_path):
         library.unlink()
         library.symlink_to(elsewhere)
     assert answer(5) == 5
-    assert not library.is_symlink()
-    assert library.read_bytes() == content
-    assert stat.S_IMODE(library.stat().st_mode) == 0o700
+    (kept,) = cache.iterdir()  # its name may differ: not every compiler makes the same bytes twice
+    assert not kept.is_symlink()
+    assert hashlib.sha256(kept.read_bytes()).hexdigest()[:20] == kept.stem.split("-")[2]
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o700
 
 
 @needs_c
@@ -104,7 +106,7 @@ def test_two_processes_may_build_at_once(cache):
 
     with ThreadPoolExecutor(3) as pool:
         assert list(pool.map(start, range(3))) == ["7\n"] * 3
-    assert len(list(cache.iterdir())) == 1
+    assert all(p.name.startswith("answer-") for p in cache.iterdir())  # nothing half-made stays
 
 
 @needs_c
