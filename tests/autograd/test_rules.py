@@ -331,12 +331,11 @@ def users() -> dict[str, list[Case]]:
     return found
 
 
-RULES = [(op, i) for op in table.values() for i in range(len(op.rules) + (op.joint is not None))]
+RULES = [(op, rule) for op in table.values() for rule in [*op.rules, op.joint] if rule is not None]
 
 
-@pytest.mark.parametrize(("op", "i"), RULES, ids=lambda v: getattr(v, "name", str(v)))
-def test_a_rule_that_is_wrong_by_a_factor_is_found(op, i, users, monkeypatch):
-    rule = [*op.rules, op.joint][i] if i < len(op.rules) else op.joint
+@pytest.mark.parametrize(("op", "rule"), RULES, ids=lambda v: getattr(v, "name", None) or str(v.argument))
+def test_a_rule_that_is_wrong_by_a_factor_is_found(op, rule, users, monkeypatch):
     right = rule.function
 
     def wrong(g, *values):
@@ -349,4 +348,4 @@ def test_a_rule_that_is_wrong_by_a_factor_is_found(op, i, users, monkeypatch):
             compare(case, fixed(case), np.float64, 3)
         except AssertionError:
             return
-    pytest.fail(f"no case noticed that rule {i} of {op.name} is wrong")
+    pytest.fail(f"no case noticed that the rule of {op.name} for argument {rule.argument} is wrong")
