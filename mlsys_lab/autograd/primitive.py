@@ -136,7 +136,7 @@ class Primitive:
                 for x, rule in zip(inputs, self.rules):  # noqa: B905
                     if isinstance(x, Tensor) and x.node is not None and rule is not None:
                         edges.append((x.node, rule, rule.pick(pool)))
-            if edges:
+            if edges and (self.same or is_float(out.dtype)):
                 result.node = node = new(Node)
                 node.serial = serial()
                 node.op = self

@@ -129,7 +129,7 @@ def walk(
         g = grads.pop(node, None)
         if g is None:
             continue
-        if changes:
+        if node.serial < latest[0]:
             check_unchanged(node)
         if node.hooks is not None:
             g = call_hooks(node, g)
@@ -173,8 +173,10 @@ def call_hooks(node: Node, g: Any) -> Any:
     return g
 
 
-# In-place changes: owner of the memory (by id) -> byte range -> serial number of its last change. Empty as a rule.
+# In-place changes: owner of the memory (by id) -> byte range -> serial number of its last change; and
+# the latest change of all, so that a node which is newer than that need not be looked at.
 changes: dict[int, dict[tuple[int, int], int]] = {}
+latest = [0]
 
 
 def note_change(array: Array) -> None:
@@ -183,7 +185,7 @@ def note_change(array: Array) -> None:
     if id(owner) not in changes:
         changes[id(owner)] = {}
         weakref.finalize(owner, changes.pop, id(owner), None).atexit = False
-    changes[id(owner)][low, high] = serial()
+    changes[id(owner)][low, high] = latest[0] = serial()
 
 
 def check_unchanged(node: Node) -> None:

