@@ -90,8 +90,7 @@ def extent(array: Array) -> tuple[Any, int, int]:
     owner = array
     while getattr(owner, "base", None) is not None:
         owner = owner.base
-    bounds: Any = (
-        np.lib.array_utils.byte_bounds if isinstance(array, np.ndarray) else namespace(array).byte_bounds
-    )
-    low, high = bounds(array)
-    return owner, low, high
+    pointer = array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
+    steps = [(n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)]
+    low = pointer + sum(s for s in steps if s < 0)
+    return owner, low, pointer + sum(s for s in steps if s > 0) + array.itemsize

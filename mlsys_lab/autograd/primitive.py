@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from mlsys_lab._core.backend import is_float
-from mlsys_lab.autograd.promote import PLAIN, agree, explain, unpack
-from mlsys_lab.autograd.tape import Node, mode, table
+from mlsys_lab.autograd.promote import agree, explain, unpack
+from mlsys_lab.autograd.tape import Node, mode, serial, table
 from mlsys_lab.autograd.tensor import Tensor
+
+new, generic = object.__new__, np.generic
 
 
 class Rule:
@@ -53,7 +55,7 @@ class Primitive:
         custom: the rule is a user's: its results are copied before they are added to.
     """
 
-    __slots__ = ("custom", "forward", "joint", "keeps", "name", "names", "rules", "same", "variadic")
+    __slots__ = ("custom", "forward", "joint", "keeps", "name", "names", "rules", "same", "variadic", "width")
 
     def __init__(
         self,
@@ -75,7 +77,8 @@ class Primitive:
             else list(inspect.signature(forward).parameters)
         )
         self.names = ["out", *given, "kept"]
-        self.rules = [Rule(rule, i, self.reads(rule)) for i, rule in enumerate(rules) if rule is not None]
+        self.rules = [rule and Rule(rule, i, self.reads(rule)) for i, rule in enumerate(rules)]
+        self.width = forward.nin if isinstance(forward, np.ufunc) else len(rules)  # then come attributes
         self.joint = Rule(joint, None, self.reads(joint)) if joint else None
 
     def reads(self, rule: Callable[..., Any]) -> list[int]:
@@ -92,57 +95,58 @@ class Primitive:
         traced = mixed = False
         for x in arguments:
             if isinstance(x, Tensor):
-                x_data = x.data
-                values.append(x_data)
-                if x.node is not None:
-                    traced = True
+                values.append(x_data := x.data)
                 if dtype is None:
                     dtype = x_data.dtype
                 elif dtype is not x_data.dtype:
                     mixed = True
+                if x.node is not None:
+                    traced = True
             else:
                 values.append(x)
-                if type(x) not in PLAIN:
-                    mixed = True
+                mixed = True
+        inputs = arguments
         if self.variadic:
-            traced, dtype = unpack(arguments, values)
+            inputs = arguments[0]
+            traced, dtype = unpack(inputs, values)
         if dtype is None:
             out = self.forward(*values)
             return out[0] if self.keeps else out
         if mixed and self.same:
-            dtype = agree(self, arguments, values)
+            dtype = agree(self, dtype, values)
         try:
             out = self.forward(*values)
         except (ValueError, IndexError, TypeError) as error:
             raise explain(self, values, error) from error
-        kept = None
         if self.keeps:
             out, kept = out
-        if self.same and out.dtype is not dtype and is_float(dtype):
+            values.append(kept)
+        if out.dtype is not dtype and self.same and is_float(dtype):
             out = out.astype(dtype)
-        result = Tensor.made(
-            out if out.shape else np.asarray(out) if isinstance(out, np.generic) else out, None
-        )
+        result = new(Tensor)
+        result.data = out if out.shape or not isinstance(out, generic) else np.asarray(out)
+        result.node = None
         if traced and mode.recording:
-            edges = self.edges(arguments, (out, *values, kept))
-            if edges:
-                result.node = Node(self, edges, out)
+            pool = (out, *values)
+            edges: list[Any] = []
+            if self.joint is not None:
+                parents = tuple([x.node if isinstance(x, Tensor) else None for x in inputs])
+                edges.append((parents, self.joint, self.joint.pick(pool)))
+            else:
+                for x, rule in zip(inputs, self.rules):  # noqa: B905
+                    if isinstance(x, Tensor) and x.node is not None and rule is not None:
+                        edges.append((x.node, rule, rule.pick(pool)))
+            if edges and (self.same or is_float(out.dtype)):
+                result.node = node = new(Node)
+                node.serial = serial()
+                node.op = self
+                node.edges = edges
+                node.shape = out.shape
+                node.dtype = out.dtype
+                node.hooks = None
         if mode.observer is not None:
             mode.observer(self, arguments, result)
         return result
-
-    def edges(self, arguments: tuple[Any, ...], pool: tuple[Any, ...]) -> list[Any]:
-        """Per argument through which a gradient flows: its node, its rule, the values that the rule reads."""
-        if self.joint is not None:
-            inputs = arguments[0] if self.variadic else arguments
-            parents = tuple(x.node if isinstance(x, Tensor) else None for x in inputs)
-            return [(parents, self.joint, self.joint.pick(pool))]
-        edges = []
-        for rule in self.rules:
-            x = arguments[rule.argument]  # type: ignore[index]
-            if isinstance(x, Tensor) and x.node is not None:
-                edges.append((x.node, rule, rule.pick(pool)))
-        return edges
 
     def tracked(self, node: Node, values: tuple[Any, ...], rule: Rule) -> list[Any]:
         """The saved values as tensors at their old places on the tape, for a backward that is recorded."""

@@ -101,21 +101,31 @@ clip = row(
 )
 
 # Powers. NumPy's generic pow takes ten times a product; small whole powers are products.
-SMALL = {1: np.positive, 2: np.square, 3: lambda x: x * x * x, 0.5: np.sqrt, -1: np.reciprocal}
+SMALL: dict[float, Any] = {
+    1: np.positive,
+    2: np.square,
+    3: lambda x: x * x * x,
+    0.5: np.sqrt,
+    -1: np.reciprocal,
+}
+
+
+def power(x: Array, y: Any) -> Array:
+    short = SMALL.get(float(y)) if not np.shape(y) and is_float(x.dtype) else None
+    return np.power(x, y) if short is None else short(x)
+
+
+def power_rule(g: Any, x: Any, y: Any) -> Any:
+    """y x**(y - 1), and zero where y is, also at x = 0."""
+    if not np.shape(y) and not hasattr(y, "node"):
+        return g * (y * pow_(x, y - 1)) if y else g * 0
+    return where(y == 0, 0.0, g * y * pow_(x, where(y == 0, 1.0, y - 1)))
+
+
 pow_ = row(
     "pow",
-    lambda x, y: (
-        SMALL[y](x) if type(y) in (int, float) and y in SMALL and is_float(x.dtype) else np.power(x, y)
-    ),
-    lambda g, x, y: (
-        where(
-            y == 0,
-            0.0,
-            g * y * pow_(x, where(y == 0, 1.0, y - 1)) if hasattr(y, "shape") else g * y * pow_(x, y - 1),
-        )
-        if hasattr(y, "shape") or y
-        else g * 0.0
-    ),
+    power,
+    power_rule,
     lambda g, out, x, y: where((x == 0) * (y >= 0), 0.0, g * out * log(where(x == 0, 1.0, x))),
 )
 square = row("square", np.square, lambda g, x: 2 * g * x)
@@ -138,7 +148,7 @@ acos = row("acos", np.arccos, lambda g, x: -g / sqrt(1 - x * x))
 atan = row("atan", np.arctan, lambda g, x: g / (1 + x * x))
 sinh = row("sinh", np.sinh, lambda g, x: g * cosh(x))
 cosh = row("cosh", np.cosh, lambda g, x: g * sinh(x))
-tanh = row("tanh", np.tanh, lambda g, out: g * (1 - out * out))
+tanh = row("tanh", np.tanh, lambda g, out: g - g * (out * out))
 
 # Reductions. A maximum that is reached several times shares its gradient evenly, as torch.amax does.
 sum_ = row(

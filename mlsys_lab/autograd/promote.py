@@ -9,41 +9,51 @@ from typing import Any
 
 import numpy as np
 
-from mlsys_lab._core.backend import Array, is_float
+from mlsys_lab._core.backend import FLOATS, Array
 from mlsys_lab.autograd.errors import DtypeError, ShapeError
 from mlsys_lab.autograd.tensor import Tensor
 
-PLAIN = (float, int, bool, tuple, type(None), str)  # numbers that take a tensor's dtype, and attributes
 
-
-def unpack(arguments: tuple[Any, ...], values: list[Any]) -> tuple[bool, Any]:
-    """Replace the first argument, a sequence, by its arrays; tell whether one is on the tape, and the dtype."""
-    inputs = arguments[0]
+def unpack(inputs: Any, values: list[Any]) -> tuple[bool, Any]:
+    """Put the arrays of a sequence first among the values; tell whether one is traced, and the first's dtype."""
     values[0] = [x.data if isinstance(x, Tensor) else x for x in inputs]
     dtypes = [x.data.dtype for x in inputs if isinstance(x, Tensor)]
     return any(isinstance(x, Tensor) and x.node is not None for x in inputs), dtypes[0] if dtypes else None
 
 
-def agree(op: Any, arguments: tuple[Any, ...], values: list[Any]) -> Any:
-    """The one floating-point dtype of an operation's tensors and arrays; makes numbers and integers follow it."""
-    of_list = values[0] if op.variadic else values
-    inputs = list(arguments[0] if op.variadic else arguments)
-    dtypes = [v.dtype for v in of_list if isinstance(getattr(v, "dtype", None), np.dtype) and v.shape != ()]
-    dtypes += [x.data.dtype for x in inputs if isinstance(x, Tensor) and not x.data.shape]
-    floats = sorted({d for d in dtypes if is_float(d)}, key=str)
-    if len(floats) > 1:
-        raise DtypeError(
-            f"{op.name} expects one floating-point dtype, got {' and '.join(map(str, floats))}: "
-            f"convert one, for example with .astype({str(floats[0])!r})"
-        )
-    if not floats:
-        return dtypes[0] if dtypes else None
-    for i, v in enumerate(of_list):
-        if isinstance(v, np.generic):
-            of_list[i] = v.item()
-        elif hasattr(v, "astype") and v.dtype != floats[0] and v.dtype.kind in "iu":
-            of_list[i] = v.astype(floats[0])
-    return floats[0]
+def agree(op: Any, dtype: Any, values: list[Any]) -> Any:
+    """The one dtype of an operation; numbers become arrays of it, which NumPy multiplies faster than its scalars.
+
+    Args:
+        op: the operation, for the message.
+        dtype: of the first tensor.
+        values: arrays, numbers and attributes; changed in place.
+    """
+    values = values[0] if op.variadic else values
+    if dtype not in FLOATS:
+        found = [v.dtype for v in values if hasattr(v, "dtype") and v.dtype in FLOATS and v.shape]
+        if not found:
+            return dtype
+        dtype = found[0]
+    on_host = not any(hasattr(v, "get") and hasattr(v, "dtype") for v in values)
+    for i, v in enumerate(values):
+        kind = type(v)
+        if kind is float or kind is int:
+            if i < op.width and on_host:
+                values[i] = np.array(v, dtype)
+        elif (
+            isinstance(getattr(v, "dtype", None), np.dtype)
+            and v.dtype is not dtype
+            and v.dtype.kind != "b"
+            and v.dtype != dtype
+        ):
+            if v.shape and v.dtype in FLOATS:
+                raise DtypeError(
+                    f"{op.name} expects one floating-point dtype, got {dtype} and {v.dtype}: convert one, for "
+                    f"example with .astype({str(dtype)!r})"
+                )
+            values[i] = v.astype(dtype)
+    return dtype
 
 
 def explain(op: Any, values: list[Any], error: Exception) -> Exception:

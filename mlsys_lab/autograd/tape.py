@@ -84,12 +84,12 @@ def tape_of(roots: Sequence[Node]) -> list[Node]:
         place[node] = number = node.serial
         if node.edges is None:
             raise GraphError(
-                f"backward reached {node.op.name!r}, whose part of the tape was freed by an earlier backward: "
+                f"backward reached {node.op.name!r}, whose part of the tape an earlier backward has freed: "
                 "pass retain_graph=True to that backward, or compute the result again"
             )
         for parent, _, _ in node.edges:
             for one in parent if type(parent) is tuple else (parent,):
-                if one is None:
+                if one is None or (one in place and one.op is not None):
                     continue
                 if one.op is not None:
                     stack.append(one)
@@ -129,7 +129,7 @@ def walk(
         g = grads.pop(node, None)
         if g is None:
             continue
-        if changes:
+        if node.serial < latest[0]:
             check_unchanged(node)
         if node.hooks is not None:
             g = call_hooks(node, g)
@@ -137,7 +137,9 @@ def walk(
             arrive(node, g, node in owned)
         for parent, rule, values in node.edges or ():
             grad = rule.function(g, *(node.op.tracked(node, values, rule) if tracked else values))
-            for one, part in zip(parent, grad, strict=True) if type(parent) is tuple else ((parent, grad),):
+            if type(parent) is not tuple:
+                parent, grad = (parent,), (grad,)
+            for one, part in zip(parent, grad):  # noqa: B905
                 if one is not None and part is not None:
                     add(grads, None if tracked else owned, one, part, part is g or node.op.custom)
         if free and node.op is not None:
@@ -171,8 +173,10 @@ def call_hooks(node: Node, g: Any) -> Any:
     return g
 
 
-# In-place changes: owner of the memory (by id) -> byte range -> serial number of its last change. Empty as a rule.
+# In-place changes: owner of the memory (by id) -> byte range -> serial number of its last change; and
+# the latest change of all, so that a node which is newer than that need not be looked at.
 changes: dict[int, dict[tuple[int, int], int]] = {}
+latest = [0]
 
 
 def note_change(array: Array) -> None:
@@ -181,7 +185,7 @@ def note_change(array: Array) -> None:
     if id(owner) not in changes:
         changes[id(owner)] = {}
         weakref.finalize(owner, changes.pop, id(owner), None).atexit = False
-    changes[id(owner)][low, high] = serial()
+    changes[id(owner)][low, high] = latest[0] = serial()
 
 
 def check_unchanged(node: Node) -> None:
