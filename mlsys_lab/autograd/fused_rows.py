@@ -6,6 +6,7 @@ and the same derivative is written out in the table's operations.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ from mlsys_lab._core.backend import Array, namespace
 from mlsys_lab.autograd import fused
 from mlsys_lab.autograd._fused_numpy import check_targets
 from mlsys_lab.autograd.functional import stack
-from mlsys_lab.autograd.network import gelu, gelu_tanh_rule, softmax
+from mlsys_lab.autograd.network import erf, gelu_tanh_rule, softmax
 from mlsys_lab.autograd.primitive import row
 from mlsys_lab.autograd.primitives import (
+    exp,
     matmul,
     matrix_transpose,
     mean,
@@ -84,10 +86,14 @@ def bias_relu_rule(g: Any, out: Any, x: Any, bias: Any) -> tuple[Any, Any]:
 bias_relu = row("bias_relu", lambda x, bias: fused.bias_relu(x, bias), joint=bias_relu_rule)
 
 
+def gelu_exact_rule(g: Any, z: Any) -> Any:
+    return g * (0.5 * (1 + erf(z * math.sqrt(0.5))) + z * exp(-0.5 * z * z) / math.sqrt(2 * math.pi))
+
+
 def bias_gelu_rule(g: Any, x: Any, bias: Any, approximate: str) -> tuple[Any, Any, None]:
     if isinstance(g, Tensor):
         z = x + bias
-        dx = gelu_tanh_rule(g, z) if approximate == "tanh" else gelu.rules[0].function(g, z)
+        dx = gelu_tanh_rule(g, z) if approximate == "tanh" else gelu_exact_rule(g, z)
         return dx, over_rows(dx), None
     return (*fused.bias_gelu_backward(g, x, bias, approximate), None)
 

@@ -8,6 +8,7 @@ import pytest
 import mlsys_lab.autograd as ag
 from mlsys_lab._core import native
 from mlsys_lab.autograd import fused, fused_rows
+from mlsys_lab.autograd.tape import table
 
 torch = pytest.importorskip("torch", reason="torch is the oracle: pip install torch")
 F = torch.nn.functional
@@ -95,6 +96,41 @@ CASES = {
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("case", CASES)
 def test_values_first_and_second_gradients_are_torchs(case, dtype, implementation):
+    compare(case, dtype)
+
+
+ROWS = [op for op in table.values() if getattr(op.forward, "__module__", "") == fused_rows.__name__]
+WRONG = [(op, rule, rule.argument) for op in ROWS for rule in op.rules]
+WRONG += [(op, op.joint, i) for op in ROWS if op.joint for i in range(len(op.names) - 2)]
+
+
+@pytest.mark.parametrize(("op", "rule", "argument"), WRONG, ids=lambda v: getattr(v, "name", str(v)))
+def test_a_rule_that_is_wrong_for_one_argument_is_found(op, rule, argument, monkeypatch):
+    right, used = rule.function, set()
+
+    def wrong(g, *values):
+        grad = right(g, *values)
+        if rule.argument is not None:
+            used.add(argument)
+            return grad * 1.5
+        used.update(i for i, part in enumerate(grad) if part is not None)
+        return tuple(
+            part * 1.5 if i == argument and part is not None else part for i, part in enumerate(grad)
+        )
+
+    monkeypatch.setattr(rule, "function", wrong)
+    caught = []
+    for case in (c for c in CASES if c.split()[0].rstrip(",") == op.name):
+        try:
+            compare(case, np.float64)
+        except AssertionError:
+            caught.append(case)
+    assert caught or argument not in used, f"no case noticed that argument {argument} of {op.name} is wrong"
+    assert used
+
+
+def compare(case, dtype):
+    """Values and derivatives of a case against torch's in float64."""
     shapes, ours, theirs = CASES[case]
     rng = np.random.default_rng(3)
     arrays = [rng.normal(size=s).astype(dtype) for s in shapes]
