@@ -171,11 +171,16 @@ def rms_norm_backward(g: Array, x: Array, weight: Array, rstd: Array) -> tuple[A
 def cross_entropy(
     logits: Array, target: Array, reduction: str = "mean", ignore_index: int = -100
 ) -> tuple[Array, Array]:
-    _, scale = twin.check_targets(logits, target, reduction, ignore_index)
+    if reduction not in ("mean", "sum", "none") or target.shape != logits.shape[:-1]:
+        twin.check_targets(logits, target, reduction, ignore_index)  # raises
     lib, logits, rows, cols = _packed(logits)
     target = np.ascontiguousarray(target, np.int64)
+    count = np.count_nonzero(target != ignore_index) if reduction == "mean" else 1
+    scale = 1 / count if count else math.nan
     loss, gradient = np.empty(target.shape, logits.dtype), np.empty_like(logits)
-    lib.cross_entropy(at(loss), at(gradient), at(logits), at(target), rows, cols, ignore_index, scale)
+    wrong = lib.cross_entropy(at(loss), at(gradient), at(logits), at(target), rows, cols, ignore_index, scale)
+    if wrong >= 0:
+        raise IndexError(f"target {target.flat[wrong]} is out of bounds for {cols} classes")
     return twin.reduced(loss, reduction, scale), gradient
 
 
