@@ -127,6 +127,7 @@ def fake(folder: Path, name: str, body: str) -> Path:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell script plays the compiler")
 def test_a_compiler_that_fails_says_so_in_one_line(cache, tmp_path, monkeypatch):
+    monkeypatch.delenv(native.OFF, raising=False)
     body = 'case "$1" in --version) echo broken 1.0;; *) echo "cc1: fatal error: no room" >&2; exit 1;; esac'
     monkeypatch.setenv("CC", str(fake(tmp_path / "bin", "broken", body)))
     assert native.compiler().version == "broken 1.0"
@@ -136,6 +137,7 @@ def test_a_compiler_that_fails_says_so_in_one_line(cache, tmp_path, monkeypatch)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell script plays the compiler")
 def test_the_compiler_is_cc_of_the_environment_then_cc_gcc_clang(tmp_path, monkeypatch):
+    monkeypatch.delenv(native.OFF, raising=False)
     folder = tmp_path / "bin"
     for name in ("clang", "gcc", "cc", "mine"):
         fake(folder, name, f"echo {name} 9")
