@@ -12,8 +12,8 @@ import numpy as np
 
 from mlsys_lab._core.backend import Array, wide
 from mlsys_lab.autograd.errors import ShapeError
-from mlsys_lab.autograd.primitive import row
 from mlsys_lab.autograd.primitives import argmax, exp, kept_axes, matmul, mean, reshape, spread, sum_, tanh
+from mlsys_lab.autograd.rows import row
 from mlsys_lab.autograd.shaping import pad, take, take_along_axis, windows
 
 # W. J. Cody, Rational Chebyshev approximations for the error function, Math. Comp. 23 (1969), in the coefficients

@@ -15,7 +15,7 @@ import numpy as np
 
 from mlsys_lab._core.backend import is_float
 from mlsys_lab.autograd.promote import agree, explain, unpack
-from mlsys_lab.autograd.tape import Node, mode, serial, table
+from mlsys_lab.autograd.tape import Node, mode, serial
 from mlsys_lab.autograd.tensor import Tensor
 
 new, generic = object.__new__, np.generic
@@ -128,7 +128,7 @@ class Primitive:
         result.node = None
         if traced and mode.recording:
             pool = (out, *values)
-            edges: list[Any] = []
+            edges: Any = []
             if self.joint is not None:
                 parents = tuple([x.node if isinstance(x, Tensor) else None for x in inputs])
                 edges.append((parents, self.joint, self.joint.pick(pool)))
@@ -170,11 +170,3 @@ class Primitive:
             value if origin.get(p) is None else Tensor.made(value, origin[p])
             for value, p in zip(values, rule.positions, strict=True)
         ]
-
-
-def row(
-    name: str, forward: Callable[..., Any], *rules: Callable[..., Any] | None, **options: Any
-) -> Primitive:
-    """Put a row into the table; see `Primitive`."""
-    table[name] = primitive = Primitive(name, forward, *rules, **options)
-    return primitive

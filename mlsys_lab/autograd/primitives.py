@@ -13,7 +13,7 @@ import numpy as np
 
 from mlsys_lab._core.backend import Array, is_float, wide
 from mlsys_lab.autograd.gemm import gemm
-from mlsys_lab.autograd.primitive import row
+from mlsys_lab.autograd.rows import row
 
 
 def adds_in(x: Array) -> Any:

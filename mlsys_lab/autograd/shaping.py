@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from mlsys_lab._core.backend import Array, namespace, scatter_add
-from mlsys_lab.autograd.primitive import row
 from mlsys_lab.autograd.primitives import broadcast_to, reshape
+from mlsys_lab.autograd.rows import row
 from mlsys_lab.autograd.tensor import Tensor
 
 

@@ -46,7 +46,7 @@ class Node:
 
     serial: int
     op: Any
-    edges: list[tuple[Any, Any, tuple[Any, ...]]] | None
+    edges: Any
     shape: tuple[int, ...]
     dtype: Any
     hooks: list[Callable[[Any], Any]] | None
@@ -135,7 +135,7 @@ def walk(
             g = call_hooks(node, g)
         if node.op is None or node in wanted:
             arrive(node, g, node in owned)
-        for parent, rule, values in node.edges or ():
+        for parent, rule, values in node.edges:
             grad = rule.function(g, *(node.op.tracked(node, values, rule) if tracked else values))
             if type(parent) is not tuple:
                 parent, grad = (parent,), (grad,)
