@@ -1,7 +1,7 @@
 """How a row comes into the table, and the short way through for elementwise operations.
 
-`Unary` and `Binary` do what `Primitive` does, for one or two tensors or a tensor and a number, without its detours;
-whatever is not plain (an observer, an override, other dtypes, an error) goes the long way.
+`Unary` and `Binary` do what `Primitive` does, for one or two tensors or a tensor and a number, without its
+detours; whatever is not plain (an observer, an override, other dtypes, an error) goes the long way.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Unary(Primitive):
         dtype, shape = out.dtype, out.shape
         if dtype is not data.dtype or not shape or not mode.recording:
             return Primitive.__call__(self, x)
-        (rule,) = self.rules
+        rule: Any = self.rules[0]
         result = new(Tensor)
         result.data = out
         result.node = node = new(Node)
@@ -75,7 +75,8 @@ class Binary(Primitive):
             result.node = None
             return result
         pool = (out, a, b)
-        first, second = self.rules
+        first: Any = self.rules[0]
+        second: Any = self.rules[1]
         result.node = node = new(Node)
         node.serial = serial()
         node.op = self
