@@ -1,7 +1,8 @@
 """NumPy or CuPy: one array namespace.
 
-NumPy's own functions hand an array of CuPy on to CuPy (NEP 13 and NEP 18), so most code calls `np` for both; what
-makes an array from nothing, and what the two spell differently, is here. CuPy is imported only when it is asked for.
+NumPy's own functions hand an array of CuPy on to CuPy (NEP 13 and NEP 18), so most code calls `np` for
+both; what makes an array from nothing, and what the two spell differently, is here. CuPy is imported only
+when it is asked for.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The engine: tensors, the tape, the differentiation table.
 
-`ag.Tensor`, creation, operations named as in the Python array API standard, `backward`, `grad`, `jacobian`, hooks,
-checkpoints, anomaly mode, `override`, `observe`. Arrays in, arrays out; one tensor among the arguments makes a tensor.
+`ag.Tensor`, creation, operations named as in the Python array API standard, `backward`, `grad`, `jacobian`,
+hooks, checkpoints, anomaly mode, `override`, `observe`. Arrays in, arrays out; one tensor among the
+arguments makes a tensor.
 """
 
 from __future__ import annotations

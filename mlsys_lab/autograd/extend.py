@@ -19,8 +19,8 @@ def primitive(
     Args:
         name: shown in messages.
         forward: from arrays to an array.
-        rules: per argument `(g, ...) -> gradient`; the further parameters name what is read: `out`, or arguments of
-            the forward.
+        rules: per argument `(g, ...) -> gradient`; the further parameters name what it reads, `out` or
+            arguments of the forward.
         options: see `Primitive`; `joint=` is one rule for all arguments.
 
     Example:
@@ -30,12 +30,12 @@ def primitive(
 
 
 class override:
-    """With this, `vjp(g, *arguments) -> gradients` is the rule of the named operation, also where it was imported.
+    """With this, `vjp(g, *arguments) -> gradients` is the rule of the named operation everywhere.
 
     Args:
         name: a row of the table, such as "matmul".
-        vjp: takes the gradient of the result, then the arguments (and `out`, under that name); returns one gradient
-            per tensor argument, an array or a tensor. They are summed over broadcast axes by the engine.
+        vjp: takes the gradient of the result, then the arguments (`out` under that name); returns one
+            gradient per tensor argument, an array or a tensor. The engine sums over broadcast axes.
 
     Raises:
         GraphError: there is no such row.

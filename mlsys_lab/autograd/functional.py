@@ -1,7 +1,8 @@
 """Operations as users call them: names and signatures of the Python array API standard, 2024.12.
 
-Those that are rows of the table are taken from there; those with optional arguments, or composed of rows, are here.
-An operation on arrays alone gives an array; one tensor among the arguments makes the result a tensor.
+Those that are rows of the table are taken from there; those with optional arguments, or composed of rows,
+are here. An operation on arrays alone gives an array; one tensor among the arguments makes the result a
+tensor.
 """
 
 from __future__ import annotations

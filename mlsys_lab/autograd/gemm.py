@@ -1,7 +1,8 @@
 """Matrix products, by a provider that can be chosen.
 
-`numpy` is the one to read. `torch` writes into our memory through `torch.mm(out=)` and multiplies bfloat16 natively,
-`mkl` calls Intel's library (pip install mkl) through ctypes, `auto` takes the first of mkl, torch, numpy that is there.
+`numpy` is the one to read. `torch` writes into our memory through `torch.mm(out=)` and multiplies bfloat16
+natively, `mkl` calls Intel's library (pip install mkl) through ctypes, `auto` takes the first of mkl,
+torch, numpy that is there.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 Convolution is windows times a matrix (Chellapilla et al. 2006), so its gradient is that of the two.
 """
 
+# mypy: disable-error-code="has-type"
+# A rule names rows that stand further down.
+
 from __future__ import annotations
 
 import math
@@ -12,12 +15,12 @@ import numpy as np
 
 from mlsys_lab._core.backend import Array, wide
 from mlsys_lab.autograd.errors import ShapeError
-from mlsys_lab.autograd.primitive import row
 from mlsys_lab.autograd.primitives import argmax, exp, kept_axes, matmul, mean, reshape, spread, sum_, tanh
+from mlsys_lab.autograd.rows import row
 from mlsys_lab.autograd.shaping import pad, take, take_along_axis, windows
 
-# W. J. Cody, Rational Chebyshev approximations for the error function, Math. Comp. 23 (1969), in the coefficients
-# of his CALERF: erf on |x| <= 0.46875 as x P(x2)/Q(x2), beyond as 1 - exp(-x2) R(|x|)/S(|x|).
+# W. J. Cody, Rational Chebyshev approximations for the error function, Math. Comp. 23 (1969), with the
+# coefficients of his CALERF: erf on |x| <= 0.46875 as x P(x2)/Q(x2), beyond as 1 - exp(-x2) R(|x|)/S(|x|).
 P = (
     1.85777706184603153e-1,
     3.16112374387056560,
@@ -110,7 +113,7 @@ def log_soften(x: Array, axis: int) -> Array:
 def log_sum(x: Array, axis: Any, keepdims: bool) -> Array:
     e, top = shifted(x, axis)
     out = np.log(np.exp(e).sum(axis=axis, keepdims=True)) + top
-    return out if keepdims else np.squeeze(out, axis if axis is None else axis)
+    return out if keepdims else np.squeeze(out, axis)
 
 
 softmax = row("softmax", soften, lambda g, out, axis: softmax_rule(g, out, axis))
@@ -167,7 +170,8 @@ def conv2d(
     o, per_group, kh, kw = weight.shape
     if per_group * groups != c or o % groups:
         raise ShapeError(
-            f"conv2d with {groups} groups expects weight (O, {c // groups}, kh, kw), got {weight.shape} for x {x.shape}"
+            f"conv2d with {groups} groups expects weight (O, {c // groups}, kh, kw) for x {x.shape}, "
+            f"got {weight.shape}: change groups, or one of the shapes"
         )
     patches = windows(framed(x, padding, 0.0), (kh, kw), pair(stride), pair(dilation))
     high, wide_ = patches.shape[-2:]

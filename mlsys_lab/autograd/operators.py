@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ class Operators:
     """What a tensor can be asked to do; `Tensor` adds the array and the place on the tape."""
 
     __slots__ = ()
+
+    data: Any
+    _become: Callable[[Any], Any]
 
     def __add__(self, other: Any) -> Any:
         return table["add"](self, other)
@@ -68,10 +72,10 @@ class Operators:
     def __ge__(self, other: Any) -> Any:
         return table["greater_equal"](self, other)
 
-    def __eq__(self, other: object) -> Any:  # type: ignore[override]
+    def __eq__(self, other: object) -> Any:
         return table["equal"](self, other)
 
-    def __ne__(self, other: object) -> Any:  # type: ignore[override]
+    def __ne__(self, other: object) -> Any:
         return table["not_equal"](self, other)
 
     def __invert__(self) -> Any:
@@ -91,7 +95,7 @@ class Operators:
 
     @property
     def T(self) -> Any:
-        return table["permute_dims"](self, tuple(reversed(range(self.ndim))))
+        return table["permute_dims"](self, tuple(reversed(range(self.data.ndim))))
 
     @property
     def mT(self) -> Any:

@@ -1,7 +1,8 @@
 """One row of the table: an operation on arrays and its rules, and what happens when it is applied.
 
-Rules are data: one expression per argument, whose parameters name what it reads (`out`, arguments of the forward,
-`kept`); only that is saved. They use operations that take arrays and tensors alike, so backward can be recorded.
+Rules are data: one expression per argument, whose parameters name what it reads (`out`, arguments of the
+forward, `kept`); only that is saved. They use operations that take arrays and tensors alike, so backward
+can be recorded.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 
 from mlsys_lab._core.backend import is_float
 from mlsys_lab.autograd.promote import agree, explain, unpack
-from mlsys_lab.autograd.tape import Node, mode, serial, table
+from mlsys_lab.autograd.tape import Node, mode, serial
 from mlsys_lab.autograd.tensor import Tensor
 
 new, generic = object.__new__, np.generic
@@ -46,10 +47,10 @@ class Primitive:
     Args:
         name: as users call it.
         forward: arguments, then attributes, all positional; returns an array, or (array, kept) with `keeps`.
-        rules: per argument `(g, ...) -> gradient`, or None where nothing flows; an argument without one is fixed.
+        rules: per argument `(g, ...) -> gradient`, or None where nothing flows; then come attributes.
         joint: in place of `rules`: `(g, ...) -> tuple of gradients`, one per argument.
         names: the forward's parameters, where it does not tell them itself.
-        same: the result has the dtype of the tensors, which have to agree (elementwise and matrix operations).
+        same: the result has the dtype of the tensors, which have to agree (elementwise, matrix product).
         keeps: the forward returns a second value, that only rules see, by the name `kept`.
         variadic: the first argument is a sequence of tensors.
         custom: the rule is a user's: its results are copied before they are added to.
@@ -128,7 +129,7 @@ class Primitive:
         result.node = None
         if traced and mode.recording:
             pool = (out, *values)
-            edges: list[Any] = []
+            edges: Any = []
             if self.joint is not None:
                 parents = tuple([x.node if isinstance(x, Tensor) else None for x in inputs])
                 edges.append((parents, self.joint, self.joint.pick(pool)))
@@ -170,11 +171,3 @@ class Primitive:
             value if origin.get(p) is None else Tensor.made(value, origin[p])
             for value, p in zip(values, rule.positions, strict=True)
         ]
-
-
-def row(
-    name: str, forward: Callable[..., Any], *rules: Callable[..., Any] | None, **options: Any
-) -> Primitive:
-    """Put a row into the table; see `Primitive`."""
-    table[name] = primitive = Primitive(name, forward, *rules, **options)
-    return primitive

@@ -1,8 +1,12 @@
 """The differentiation table: elementwise operations, reductions, the matrix product.
 
-A row is an operation's forward and, per argument, its rule: the gradient for that argument, given g, the gradient of
-the result. A rule's parameters name what it reads. The engine sums over broadcast axes and keeps the dtype.
+A row is an operation's forward and, per argument, its rule: the gradient for that argument, given g, the
+gradient of the result. A rule's parameters name what it reads. The engine sums over broadcast axes and
+keeps the dtype.
 """
+
+# mypy: disable-error-code="has-type"
+# A rule names rows that stand further down.
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ import numpy as np
 
 from mlsys_lab._core.backend import Array, is_float, wide
 from mlsys_lab.autograd.gemm import gemm
-from mlsys_lab.autograd.primitive import row
+from mlsys_lab.autograd.rows import row
 
 
 def adds_in(x: Array) -> Any:

@@ -15,14 +15,14 @@ from mlsys_lab.autograd.tensor import Tensor
 
 
 def unpack(inputs: Any, values: list[Any]) -> tuple[bool, Any]:
-    """Put the arrays of a sequence first among the values; tell whether one is traced, and the first's dtype."""
+    """Put the arrays of a sequence first among the values; tell if one is traced, and the first's dtype."""
     values[0] = [x.data if isinstance(x, Tensor) else x for x in inputs]
     dtypes = [x.data.dtype for x in inputs if isinstance(x, Tensor)]
     return any(isinstance(x, Tensor) and x.node is not None for x in inputs), dtypes[0] if dtypes else None
 
 
 def agree(op: Any, dtype: Any, values: list[Any]) -> Any:
-    """The one dtype of an operation; numbers become arrays of it, which NumPy multiplies faster than its scalars.
+    """The one dtype of an operation; numbers become arrays of it, which NumPy takes faster.
 
     Args:
         op: the operation, for the message.
@@ -49,8 +49,8 @@ def agree(op: Any, dtype: Any, values: list[Any]) -> Any:
         ):
             if v.shape and v.dtype in FLOATS:
                 raise DtypeError(
-                    f"{op.name} expects one floating-point dtype, got {dtype} and {v.dtype}: convert one, for "
-                    f"example with .astype({str(dtype)!r})"
+                    f"{op.name} expects one floating-point dtype, got {dtype} and {v.dtype}: convert one, "
+                    f"for example with .astype({str(dtype)!r})"
                 )
             values[i] = v.astype(dtype)
     return dtype

@@ -1,8 +1,11 @@
 """Rows that move elements: indexing and gathering, joining, padding, windows.
 
-Each of them picks elements of its argument, so its rule puts gradients back where the elements came from and adds
-where one was picked twice; the rule of that is to pick again.
+Each of them picks elements of its argument, so its rule puts gradients back where the elements came from
+and adds where one was picked twice; the rule of that is to pick again.
 """
+
+# mypy: disable-error-code="has-type"
+# A rule names rows that stand further down.
 
 from __future__ import annotations
 
@@ -11,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from mlsys_lab._core.backend import Array, namespace, scatter_add
-from mlsys_lab.autograd.primitive import row
 from mlsys_lab.autograd.primitives import broadcast_to, reshape
+from mlsys_lab.autograd.rows import row
 from mlsys_lab.autograd.tensor import Tensor
 
 
@@ -65,7 +68,7 @@ setitem = row(
 
 
 def add_rows(g: Array, indices: Array, shape: tuple[int, ...], axis: int) -> Array:
-    """Zeros of a shape with the slices of g added at `indices` along an axis, equal indices first summed in order."""
+    """Zeros of a shape with the slices of g added at `indices` along an axis; equal indices add up."""
     xp = namespace(g)
     out = xp.zeros(shape, dtype=g.dtype)
     if indices.size == 0 or g.size == 0:
@@ -143,7 +146,7 @@ concat = row("concat", joined, joint=apart, keeps=True, variadic=True)
 
 
 def einsum_rule(g: Any, inputs: list[Any], subscripts: str) -> tuple[Any, ...]:
-    """Swap an operand's letters with the result's; a letter that no one else has was summed: repeat over it."""
+    """Swap an operand's letters with the result's; a letter of this one alone was summed: repeat."""
     terms, result = subscripts.split("->")
     letters = terms.split(",")
     grads = []

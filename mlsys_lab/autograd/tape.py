@@ -1,8 +1,9 @@
 """The tape: what was done, and the walk back over it.
 
-Each operation leaves a Node: serial number, operation, and per input an edge (parent, rule, values that the rule
-reads). An input is always older than what was made of it, so the nodes that reached a result, sorted by serial
-number, newest first, are the tape to walk (Griewank and Walther, Evaluating Derivatives, 2008, section 3.2).
+Each operation leaves a Node: serial number, operation, and per input an edge (parent, rule, values that the
+rule reads). An input is always older than what was made of it, so the nodes that reached a result, sorted
+by serial number, newest first, are the tape to walk (Griewank and Walther, Evaluating Derivatives, 2008,
+section 3.2).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ mode = Mode()
 class Node:
     """A place on the tape: an operation that was applied, or a leaf that collects its gradient.
 
-    `edges` holds (parent, rule, values): the gradient for `parent` is `rule.function(g, *values)`. A joint rule has
+    `edges` holds (parent, rule, values): a parent's gradient is `rule.function(g, *values)`. A joint rule has
     one edge, whose parent is a tuple, and returns a tuple. None: this part of the tape was freed.
     """
 
@@ -46,7 +47,7 @@ class Node:
 
     serial: int
     op: Any
-    edges: list[tuple[Any, Any, tuple[Any, ...]]] | None
+    edges: Any
     shape: tuple[int, ...]
     dtype: Any
     hooks: list[Callable[[Any], Any]] | None
@@ -89,7 +90,7 @@ def tape_of(roots: Sequence[Node]) -> list[Node]:
             )
         for parent, _, _ in node.edges:
             for one in parent if type(parent) is tuple else (parent,):
-                if one is None or (one in place and one.op is not None):
+                if one is None:
                     continue
                 if one.op is not None:
                     stack.append(one)
@@ -119,29 +120,39 @@ def walk(
     Args:
         tape: from `tape_of`.
         grads: the gradient of each result's node, which the walk uses up.
-        arrive: told (node, gradient, whether nobody else holds that array) of each leaf and each `wanted` node.
+        arrive: told (node, gradient, whether nobody else holds the array) of each leaf and `wanted` node.
         wanted: inner nodes whose gradient is asked for.
         tracked: work on tensors in place of arrays, so that the walk itself is recorded.
         free: let go of each node's saved values once they were used.
     """
-    owned: set[Node] = set()
+    owned: set[Node] | None = None if tracked else set()
     for node in tape:
-        g = grads.pop(node, None)
-        if g is None:
+        if node not in grads:
             continue
+        g = grads.pop(node)
         if node.serial < latest[0]:
             check_unchanged(node)
         if node.hooks is not None:
             g = call_hooks(node, g)
         if node.op is None or node in wanted:
-            arrive(node, g, node in owned)
-        for parent, rule, values in node.edges or ():
-            grad = rule.function(g, *(node.op.tracked(node, values, rule) if tracked else values))
-            if type(parent) is not tuple:
-                parent, grad = (parent,), (grad,)
-            for one, part in zip(parent, grad):  # noqa: B905
-                if one is not None and part is not None:
-                    add(grads, None if tracked else owned, one, part, part is g or node.op.custom)
+            arrive(node, g, owned is not None and node in owned)
+        for parent, rule, values in node.edges:
+            grad = (
+                rule.function(g, *values)
+                if not tracked
+                else rule.function(g, *node.op.tracked(node, values, rule))
+            )
+            if type(parent) is tuple:
+                add_each(grads, owned, parent, grad, g, node.op.custom)
+            elif (
+                parent in grads
+                or parent.op is None
+                or grad.shape != parent.shape
+                or grad.dtype is not parent.dtype
+            ):
+                add(grads, owned, parent, grad, grad is g or node.op.custom)
+            else:
+                grads[parent] = grad
         if free and node.op is not None:
             node.edges = None
 
@@ -163,6 +174,13 @@ def add(grads: dict[Node, Any], owned: set[Node] | None, node: Node, part: Any, 
         grads[node] = grads[node] + part
         if owned is not None:
             owned.add(node)
+
+
+def add_each(grads: Any, owned: Any, parents: Any, parts: Any, g: Any, custom: bool) -> None:
+    """What `add` does, for each parent of a joint rule."""
+    for parent, part in zip(parents, parts, strict=True):
+        if parent is not None and part is not None:
+            add(grads, owned, parent, part, part is g or custom)
 
 
 def call_hooks(node: Node, g: Any) -> Any:
@@ -197,6 +215,6 @@ def check_unchanged(node: Node) -> None:
                 for (start, end), number in changes.get(id(owner), {}).items():
                     if number > node.serial and start < high and low < end:
                         raise InplaceError(
-                            f"{node.op.name!r} saved a value of shape {value.shape} that was changed in place before "
-                            "backward: change a copy (x = x + y in place of x += y), or change it after backward"
+                            f"{node.op.name!r} saved a value of shape {value.shape} changed in place "
+                            "before backward: change a copy (x = x + y for x += y), or change it later"
                         )

@@ -169,7 +169,7 @@ class Tensor(Operators):
         return self
 
     def register_hook(self, hook: Callable[[Any], Any]) -> Callable[[], None]:
-        """Call `hook(gradient)` when this tensor's gradient is complete; what it returns, unless None, replaces it.
+        """Call `hook(gradient)` when this tensor's gradient is complete; what it returns replaces it.
 
         Returns:
             A function that takes the hook off again.
@@ -180,7 +180,7 @@ class Tensor(Operators):
         return lambda: hooks.remove(hook)
 
     def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> Callable[[], None]:
-        """Call `hook(self)` once `.grad` of this leaf is complete, while backward still runs (for buckets of DDP)."""
+        """Call `hook(self)` once `.grad` of this leaf is complete, while backward runs (for buckets)."""
         node, me = self._node(), weakref.ref(self)
         if node.op is not None:
             raise GraphError("only a leaf accumulates into .grad: use register_hook")
@@ -200,7 +200,7 @@ class Tensor(Operators):
         """Add the derivative of this tensor to `.grad` of each leaf that it was made of.
 
         Args:
-            gradient: derivative of the final result by this tensor, of its shape; may be left out for one number.
+            gradient: derivative of the final result by this tensor, of its shape; optional for one number.
             retain_graph: keep the saved values, so that backward can run again.
             create_graph: record the backward, so that gradients can be differentiated.
         """

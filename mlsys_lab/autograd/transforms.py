@@ -1,4 +1,5 @@
-"""Functions of functions: gradients, Jacobians, products with the Hessian, checkpoints, and recording switched off."""
+"""Functions of functions: gradients, Jacobians, products with the Hessian, checkpoints, and recording
+switched off."""
 
 from __future__ import annotations
 
@@ -153,7 +154,7 @@ def checkpoint(
         raise GraphError(
             "the checkpointed function closes over a result of other operations: pass it as an argument"
         )
-    outside = [n for n in reached if n.op is None and n not in nodes]
+    outside: list[Node | None] = [n for n in reached if n.op is None and n not in nodes]
     op = Primitive(f"checkpoint of {getattr(fn, '__name__', 'a function')}", lambda: None, custom=True)
     parents = tuple([x.node if isinstance(x, Tensor) else None for x in args] + outside)
     return Tensor.made(result.data, Node(op, [(parents, Rule(again, None, ()), values)], result.data))

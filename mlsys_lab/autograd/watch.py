@@ -1,7 +1,8 @@
 """Watching operations: observers, and anomaly mode built on one.
 
-`observe(callback)` is the one seam for capture, profiling and pictures: callback(primitive, arguments, result) after
-each operation of this thread, forward or recorded backward. It costs one `is None` test while nobody watches.
+`observe(callback)` is the one seam for capture, profiling and pictures: callback(primitive, arguments,
+result) after each operation of this thread, forward or recorded backward. It costs one `is None` test while
+nobody watches.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def finite(value: Any) -> bool:
 
 
 class detect_anomaly(observe):
-    """With this, the first NaN or infinity, forward or backward, raises and names its operation and forward line.
+    """With this, the first NaN or infinity raises, and names its operation and forward line.
 
     Raises:
         NonFiniteError: from the operation, or from the backward that runs inside this context.
@@ -88,7 +89,7 @@ class Watched:
                 getattr(part, "data", part) if hasattr(part, "node") else part
             ):
                 raise NonFiniteError(
-                    f"backward of {self.name!r} gave NaN or infinity; its forward ran at {self.where}: look at its "
-                    "arguments there"
+                    f"backward of {self.name!r} gave NaN or infinity; its forward ran at {self.where}: look "
+                    "at its arguments there"
                 )
         return grad

@@ -1,4 +1,4 @@
-"""The engine: depth, reuse, leaks, hooks, in-place changes, checkpoints, anomaly mode, override, providers."""
+"""The engine: depth, reuse, leaks, hooks, in-place changes, checkpoints, anomalies, override, providers."""
 
 from __future__ import annotations
 
