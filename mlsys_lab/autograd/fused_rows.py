@@ -16,7 +16,6 @@ from mlsys_lab.autograd import fused
 from mlsys_lab.autograd._fused_numpy import check_targets
 from mlsys_lab.autograd.functional import stack
 from mlsys_lab.autograd.network import erf, gelu_tanh_rule, softmax
-from mlsys_lab.autograd.primitive import row
 from mlsys_lab.autograd.primitives import (
     exp,
     matmul,
@@ -29,6 +28,7 @@ from mlsys_lab.autograd.primitives import (
     sum_,
     where,
 )
+from mlsys_lab.autograd.rows import row
 from mlsys_lab.autograd.shaping import put
 from mlsys_lab.autograd.tensor import Tensor
 
