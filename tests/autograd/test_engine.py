@@ -174,6 +174,13 @@ def test_python_floats_become_float32_and_arrays_keep_their_dtype():
     assert ag.zeros((2,), dtype=ag.bfloat16).dtype == np.dtype(ml_dtypes.bfloat16)
 
 
+@pytest.mark.parametrize(
+    "fn", [lambda x: x * 2.5, lambda x: x / 2, ag.exp, ag.mean, lambda x: x - np.float64(0.5)]
+)
+def test_integers_and_numbers_give_float32(fn):
+    assert fn(ag.Tensor(np.arange(3))).dtype == ag.float32
+
+
 # Wrong input: the exception and the words that help.
 
 
