@@ -414,6 +414,15 @@ def test_a_learners_rule_takes_over_and_is_gone_afterwards():
     np.testing.assert_allclose(ours[1], b.grad.numpy(), rtol=1e-6)
 
 
+def test_override_reaches_elementwise_operators_and_sums_over_broadcast_axes():
+    a, b = leaf(2, 3), leaf(3, seed=1)
+    with ag.override("multiply", lambda g, x, y: (g * y * 2, g * x * 2)):
+        y = a * b
+    y.backward(np.ones((2, 3), np.float32))
+    np.testing.assert_allclose(a.grad.numpy(), np.tile(2 * b.numpy(), (2, 1)), rtol=1e-6)
+    np.testing.assert_allclose(b.grad.numpy(), 2 * a.numpy().sum(0), rtol=1e-6)
+
+
 def test_an_observer_hears_each_operation_with_its_arguments_and_result():
     x, heard = leaf(2), []
     with ag.observe(lambda op, arguments, result: heard.append((op.name, arguments, result))):
