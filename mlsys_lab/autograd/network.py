@@ -1,0 +1,202 @@
+"""Rows that networks are made of: activations, softmax; and what is composed of them: convolution, pooling.
+
+Convolution is windows times a matrix (Chellapilla et al. 2006), so its gradient is that of the two.
+"""
+
+# mypy: disable-error-code="has-type"
+# A rule names rows that stand further down.
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from mlsys_lab._core.backend import Array, wide
+from mlsys_lab.autograd.errors import ShapeError
+from mlsys_lab.autograd.primitives import argmax, exp, kept_axes, matmul, mean, reshape, spread, sum_, tanh
+from mlsys_lab.autograd.rows import row
+from mlsys_lab.autograd.shaping import pad, take, take_along_axis, windows
+
+# W. J. Cody, Rational Chebyshev approximations for the error function, Math. Comp. 23 (1969), with the
+# coefficients of his CALERF: erf on |x| <= 0.46875 as x P(x2)/Q(x2), beyond as 1 - exp(-x2) R(|x|)/S(|x|).
+P = (
+    1.85777706184603153e-1,
+    3.16112374387056560,
+    1.13864154151050156e2,
+    3.77485237685302021e2,
+    3.20937758913846947e3,
+)
+Q = (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3)
+R = (
+    *(2.15311535474403846e-8, 5.64188496988670089e-1, 8.88314979438837594, 6.61191906371416295e1),
+    *(2.98635138197400131e2, 8.81952221241769090e2, 1.71204761263407058e3, 2.05107837782607147e3),
+    1.23033935479799725e3,
+)
+S = (
+    *(1.0, 1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2, 1.62138957456669019e3),
+    *(3.29079923573345963e3, 4.36261909014324716e3, 3.43936767414372164e3, 1.23033935480374942e3),
+)
+
+
+def polynomial(coefficients: tuple[float, ...], x: Array) -> Array:
+    """Horner's scheme, highest power first."""
+    total = coefficients[0] * x + coefficients[1]
+    for c in coefficients[2:]:
+        total = total * x + c
+    return total
+
+
+def error_function(x: Array) -> Array:
+    """erf, to a few units in the last place of float64 (of float32 for the narrow floats)."""
+    x = x.astype(wide(x.dtype), copy=False)
+    size = np.minimum(np.abs(x), 6.0)
+    near = np.minimum(size, 0.46875) ** 2
+    small = x * polynomial(P, near) / polynomial(Q, near)
+    large = 1.0 - np.exp(-size * size) * polynomial(R, size) / polynomial(S, size)
+    return np.where(size <= 0.46875, small, np.copysign(large, x))
+
+
+erf = row("erf", error_function, lambda g, x: g * exp(-x * x) * (2 / math.sqrt(math.pi)))
+relu = row("relu", lambda x: np.maximum(x, 0), lambda g, out: g * (out > 0))
+sigmoid = row("sigmoid", lambda x: 0.5 * np.tanh(0.5 * x) + 0.5, lambda g, out: g * out * (1 - out))
+silu = row("silu", lambda x: x * sigmoid(x), lambda g, x: silu_rule(g, x))
+softplus = row("softplus", lambda x: np.logaddexp(x, x.dtype.type(0)), lambda g, x: g * sigmoid(x))
+
+
+def silu_rule(g: Any, x: Any) -> Any:
+    s = sigmoid(x)
+    return g * s * (1 + x * (1 - s))
+
+
+# Hendrycks and Gimpel, Gaussian error linear units (2016): x times the normal distribution function.
+ROOT, SLOPE = math.sqrt(2 / math.pi), 0.044715
+gelu = row(
+    "gelu",
+    lambda x: 0.5 * x * (1 + error_function(x * math.sqrt(0.5))),
+    lambda g, x: g * (0.5 * (1 + erf(x * math.sqrt(0.5))) + x * exp(-0.5 * x * x) * (0.5 * ROOT)),
+)
+gelu_tanh = row(
+    "gelu_tanh",
+    lambda x: 0.5 * x * (1 + np.tanh(ROOT * (x + SLOPE * x * x * x))),
+    lambda g, x: gelu_tanh_rule(g, x),
+)
+
+
+def gelu_tanh_rule(g: Any, x: Any) -> Any:
+    t = tanh(ROOT * (x + SLOPE * (x * x * x)))
+    return g * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * (ROOT * (1 + 3 * SLOPE * x * x)))
+
+
+def shifted(x: Array, axis: Any) -> tuple[Array, Array]:
+    """x, in a dtype that can be added, without its maximum; and the maximum."""
+    x = x.astype(wide(x.dtype), copy=False)
+    top = np.max(x, axis=axis, keepdims=True)
+    top = np.where(np.isfinite(top), top, top.dtype.type(0))
+    return x - top, top
+
+
+def soften(x: Array, axis: int) -> Array:
+    e, _ = shifted(x, axis)
+    np.exp(e, out=e)
+    e /= e.sum(axis=axis, keepdims=True)
+    return e
+
+
+def log_soften(x: Array, axis: int) -> Array:
+    e, _ = shifted(x, axis)
+    e -= np.log(np.exp(e).sum(axis=axis, keepdims=True))
+    return e
+
+
+def log_sum(x: Array, axis: Any, keepdims: bool) -> Array:
+    e, top = shifted(x, axis)
+    out = np.log(np.exp(e).sum(axis=axis, keepdims=True)) + top
+    return out if keepdims else np.squeeze(out, axis)
+
+
+softmax = row("softmax", soften, lambda g, out, axis: softmax_rule(g, out, axis))
+log_softmax = row("log_softmax", log_soften, lambda g, out, axis: g - exp(out) * sum_(g, axis, True))
+logsumexp = row(
+    "logsumexp",
+    log_sum,
+    lambda g, out, x, axis: spread(g, x.shape, axis) * exp(x - reshape(out, kept_axes(x.shape, axis))),
+)
+
+
+def softmax_rule(g: Any, out: Any, axis: int) -> Any:
+    weighted = g * out
+    return weighted - out * sum_(weighted, axis, True)
+
+
+def embedding(indices: Any, weight: Any) -> Any:
+    """Rows of a table: indices (...) integers, weight (entries, width) -> (..., width)."""
+    return take(weight, indices, 0)
+
+
+def pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+def framed(x: Any, padding: Any, value: float) -> Any:
+    """Images (N, C, H, W) with a frame of one value."""
+    ph, pw = pair(padding)
+    return pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)), value) if ph or pw else x
+
+
+def conv2d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Any:
+    """Two-dimensional cross-correlation, as torch.nn.functional.conv2d.
+
+    Args:
+        x: (N, C, H, W).
+        weight: (O, C / groups, kh, kw).
+        bias: (O,) or None.
+        stride, padding, dilation: elements, one number or (height, width).
+        groups: into how many independent groups the channels fall.
+
+    Returns:
+        (N, O, Ho, Wo).
+    """
+    n, c = x.shape[:2]
+    o, per_group, kh, kw = weight.shape
+    if per_group * groups != c or o % groups:
+        raise ShapeError(
+            f"conv2d with {groups} groups expects weight (O, {c // groups}, kh, kw) for x {x.shape}, "
+            f"got {weight.shape}: change groups, or one of the shapes"
+        )
+    patches = windows(framed(x, padding, 0.0), (kh, kw), pair(stride), pair(dilation))
+    high, wide_ = patches.shape[-2:]
+    if groups == 1:
+        out = matmul(reshape(weight, (o, -1)), reshape(patches, (n, c * kh * kw, high * wide_)))
+    else:
+        columns = reshape(patches, (n, groups, per_group * kh * kw, high * wide_))
+        out = matmul(reshape(weight, (groups, o // groups, -1)), columns)
+    out = reshape(out, (n, o, high, wide_))
+    return out if bias is None else out + reshape(bias, (1, o, 1, 1))
+
+
+def pooled(x: Any, kernel_size: Any, stride: Any, padding: Any, value: float) -> Any:
+    """The elements under each window: (N, C, H, W) -> (N, C, kh * kw, Ho, Wo)."""
+    size = pair(kernel_size)
+    patches = windows(framed(x, padding, value), size, pair(size if stride is None else stride), (1, 1))
+    return reshape(patches, (*x.shape[:2], size[0] * size[1], *patches.shape[-2:]))
+
+
+def max_pool2d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0) -> Any:
+    """The largest element under each window; where several are, the first has the gradient, as in torch."""
+    elements = pooled(x, kernel_size, stride, padding, -math.inf)
+    return take_along_axis(elements, argmax(elements, 2, True), 2)[:, :, 0]
+
+
+def avg_pool2d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0) -> Any:
+    """The mean under each window, frame included."""
+    return mean(pooled(x, kernel_size, stride, padding, 0.0), 2, False)

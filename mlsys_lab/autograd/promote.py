@@ -1,0 +1,70 @@
+"""Which dtype an operation works in, and what is said when arguments do not fit.
+
+Two tensors agree or the operation refuses; numbers and integers follow the floating-point tensor beside them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlsys_lab._core.backend import FLOATS, Array
+from mlsys_lab.autograd.errors import DtypeError, ShapeError
+from mlsys_lab.autograd.tensor import Tensor
+
+
+def unpack(inputs: Any, values: list[Any]) -> tuple[bool, Any]:
+    """Put the arrays of a sequence first among the values; tell if one is traced, and the first's dtype."""
+    values[0] = [x.data if isinstance(x, Tensor) else x for x in inputs]
+    dtypes = [x.data.dtype for x in inputs if isinstance(x, Tensor)]
+    return any(isinstance(x, Tensor) and x.node is not None for x in inputs), dtypes[0] if dtypes else None
+
+
+def agree(op: Any, dtype: Any, values: list[Any]) -> Any:
+    """The one dtype of an operation; numbers become arrays of it, which NumPy takes faster.
+
+    Args:
+        op: the operation, for the message.
+        dtype: of the first tensor.
+        values: arrays, numbers and attributes; changed in place.
+    """
+    values = values[0] if op.variadic else values
+    if dtype not in FLOATS:
+        found = [
+            v.dtype
+            for v in values
+            if hasattr(v, "dtype") and v.dtype in FLOATS and not isinstance(v, np.generic)
+        ]
+        if not found:
+            return dtype
+        dtype = found[0]
+    on_host = not any(hasattr(v, "get") and hasattr(v, "dtype") for v in values)
+    for i, v in enumerate(values):
+        kind = type(v)
+        if kind is float or kind is int:
+            if i < op.width and on_host:
+                values[i] = np.array(v, dtype)
+        elif (
+            isinstance(getattr(v, "dtype", None), np.dtype)
+            and v.dtype is not dtype
+            and v.dtype.kind != "b"
+            and v.dtype != dtype
+        ):
+            if v.shape and v.dtype in FLOATS:
+                raise DtypeError(
+                    f"{op.name} expects one floating-point dtype, got {dtype} and {v.dtype}: convert one, "
+                    f"for example with .astype({str(dtype)!r})"
+                )
+            values[i] = v.astype(dtype)
+    return dtype
+
+
+def explain(op: Any, values: list[Any], error: Exception) -> Exception:
+    """The forward's error with the operation and the shapes in front, in the class that fits."""
+    arrays: list[Array] = [v for v in (values[0] if op.variadic else values) if hasattr(v, "shape")]
+    shapes = " and ".join(str(v.shape) for v in arrays)
+    kind = ShapeError if isinstance(error, ValueError) and not isinstance(error, IndexError) else type(error)
+    return kind(
+        f"{op.name} cannot combine shapes {shapes} ({error}): reshape one, or add an axis with x[None]"
+    )

@@ -1,0 +1,226 @@
+"""The tape: what was done, and the walk back over it.
+
+Each operation leaves a Node: serial number, operation, and per input an edge (parent, rule, values that the
+rule reads). An input is always older than what was made of it, so the nodes that reached a result, sorted
+by serial number, newest first, are the tape to walk (Griewank and Walther, Evaluating Derivatives, 2008,
+section 3.2).
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Container, Sequence
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from mlsys_lab._core.backend import Array, extent
+from mlsys_lab.autograd.errors import GraphError, InplaceError
+
+serial = count(1).__next__
+
+
+class Mode(threading.local):
+    """What each thread does with the operations that it runs.
+
+    `recording`: whether operations leave nodes. `observer`: None, or called after each operation with
+    (primitive, arguments, result, node): the seam of capture, profiler and anomaly mode.
+    """
+
+    recording: bool = True
+    observer: Callable[..., None] | None = None
+
+
+mode = Mode()
+
+
+class Node:
+    """A place on the tape: an operation that was applied, or a leaf that collects its gradient.
+
+    `edges` holds (parent, rule, values): a parent's gradient is `rule.function(g, *values)`. A joint rule has
+    one edge, whose parent is a tuple, and returns a tuple. None: this part of the tape was freed.
+    """
+
+    __slots__ = ("dtype", "edges", "grad", "hooks", "op", "ready", "serial", "shape")
+
+    serial: int
+    op: Any
+    edges: Any
+    shape: tuple[int, ...]
+    dtype: Any
+    hooks: list[Callable[[Any], Any]] | None
+    grad: Any  # of a leaf: a Tensor or None
+    ready: list[Callable[[], None]] | None
+
+    def __init__(self, op: Any, edges: list[Any], data: Array) -> None:
+        self.serial = serial()
+        self.op = op
+        self.edges = edges
+        self.shape = data.shape
+        self.dtype = data.dtype
+        self.hooks = None
+
+
+# The table of differentiation: name -> Primitive. The files of primitives fill it, row by row.
+table: dict[str, Any] = {}
+
+
+def leaf(data: Array) -> Node:
+    """The node of a tensor that collects a gradient; it has no operation."""
+    node = Node(None, [], data)
+    node.grad = node.ready = None
+    return node
+
+
+def tape_of(roots: Sequence[Node]) -> list[Node]:
+    """The nodes that `roots` were made of, newest first, each leaf straight after its last use."""
+    place: dict[Node, float] = {}
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        if node in place:
+            continue
+        place[node] = number = node.serial
+        if node.edges is None:
+            raise GraphError(
+                f"backward reached {node.op.name!r}, whose part of the tape an earlier backward has freed: "
+                "pass retain_graph=True to that backward, or compute the result again"
+            )
+        for parent, _, _ in node.edges:
+            for one in parent if type(parent) is tuple else (parent,):
+                if one is None:
+                    continue
+                if one.op is not None:
+                    stack.append(one)
+                else:
+                    place[one] = min(place.get(one, number), number - 0.5)
+    return sorted(place, key=place.__getitem__, reverse=True)
+
+
+def unbroadcast(grad: Any, shape: tuple[int, ...]) -> Any:
+    """Sum a gradient over the axes along which its input, of this shape, was repeated."""
+    extra = len(grad.shape) - len(shape)
+    axes = tuple(i for i, n in enumerate(grad.shape) if i < extra or (shape[i - extra] == 1 and n != 1))
+    return grad.sum(axis=axes).reshape(shape)
+
+
+def walk(
+    tape: list[Node],
+    grads: dict[Node, Any],
+    arrive: Callable[[Node, Any, bool], None],
+    *,
+    wanted: Container[Node] = (),
+    tracked: bool = False,
+    free: bool = True,
+) -> None:
+    """Pull gradients through the tape, newest node first. This loop is reverse-mode differentiation.
+
+    Args:
+        tape: from `tape_of`.
+        grads: the gradient of each result's node, which the walk uses up.
+        arrive: told (node, gradient, whether nobody else holds the array) of each leaf and `wanted` node.
+        wanted: inner nodes whose gradient is asked for.
+        tracked: work on tensors in place of arrays, so that the walk itself is recorded.
+        free: let go of each node's saved values once they were used.
+    """
+    owned: set[Node] | None = None if tracked else set()
+    for node in tape:
+        if node not in grads:
+            continue
+        g = grads.pop(node)
+        if node.hooks is not None:
+            g = call_hooks(node, g)
+        if node.op is None or node in wanted:
+            arrive(node, g, owned is not None and node in owned)
+        for parent, rule, values in node.edges:
+            if tracked:
+                values = node.op.tracked(node, values, rule)
+            grad = rule.function(g, *values)
+            if type(parent) is tuple or parent in grads or parent.op is None or unlike(grad, parent):
+                add(grads, owned, parent, grad, g, node.op.custom)
+            else:
+                grads[parent] = grad
+        if free and node.op is not None:
+            node.edges = None
+
+
+def unlike(grad: Any, node: Node) -> bool:
+    """Whether a gradient lacks the dtype or shape of its node."""
+    return grad.dtype is not node.dtype or grad.shape != node.shape
+
+
+def add(grads: dict[Node, Any], owned: set[Node] | None, node: Any, part: Any, g: Any, custom: bool) -> None:
+    """Add one path's gradient to a node's, in place where the sum is the engine's own array.
+
+    Args:
+        grads: what was added so far.
+        owned: the nodes whose gradient nobody else holds; None while tensors are walked.
+        node: the parent, or the tuple of a joint rule's parents.
+        part: its gradient, or theirs.
+        g: the gradient that the rule was given, which it may have handed on.
+        custom: the rule is a user's and may hand on anything.
+    """
+    if type(node) is tuple:
+        for one, its in zip(node, part):  # noqa: B905
+            if one is not None and its is not None:
+                add(grads, owned, one, its, g, custom)
+        return
+    if unlike(part, node):
+        part = part if part.shape == node.shape else unbroadcast(part, node.shape)
+        part = part if part.dtype == node.dtype else part.astype(node.dtype)
+    if node not in grads:
+        grads[node] = part
+        if node.op is None and owned is not None and not custom and part is not g and part.base is None:
+            owned.add(node)
+    elif owned is not None and node in owned and node.shape:
+        grads[node] += part
+    else:
+        grads[node] = grads[node] + part
+        if owned is not None:
+            owned.add(node)
+
+
+def call_hooks(node: Node, g: Any) -> Any:
+    """What a node's hooks make of its gradient; a hook that returns None leaves it."""
+    for hook in node.hooks or ():
+        changed_g = hook(g)
+        g = g if changed_g is None else changed_g
+    return g
+
+
+# In-place changes: owner of the memory (by id) -> byte range -> serial number of its last change; and
+# the latest change of all, so that a node which is newer than that need not be looked at.
+changes: dict[int, dict[tuple[int, int], int]] = {}
+latest = [0]
+
+
+def note_change(array: Array) -> None:
+    """Remember that an array was changed in place after everything recorded so far."""
+    owner, low, high = extent(array)
+    if id(owner) not in changes:
+        changes[id(owner)] = {}
+        weakref.finalize(owner, changes.pop, id(owner), None).atexit = False
+    changes[id(owner)][low, high] = latest[0] = serial()
+
+
+def check_unchanged(tape: list[Node]) -> None:
+    """Raise InplaceError where a value that a node of the tape saved was changed since."""
+    for node in tape:
+        if node.serial < latest[0]:
+            check_values(node)
+
+
+def check_values(node: Node) -> None:
+    """Raise InplaceError where a value that this node saved was changed since."""
+    for _, _, values in node.edges or ():
+        for value in values:
+            if isinstance(value, np.ndarray) or hasattr(value, "get"):
+                owner, low, high = extent(value)
+                for (start, end), number in changes.get(id(owner), {}).items():
+                    if number > node.serial and start < high and low < end:
+                        raise InplaceError(
+                            f"{node.op.name!r} saved a value of shape {value.shape} changed in place "
+                            "before backward: change a copy (x = x + y for x += y), or change it later"
+                        )

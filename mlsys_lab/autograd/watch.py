@@ -1,0 +1,95 @@
+"""Watching operations: observers, and anomaly mode built on one.
+
+`observe(callback)` is the one seam for capture, profiling and pictures: callback(primitive, arguments,
+result) after each operation of this thread, forward or recorded backward. It costs one `is None` test while
+nobody watches.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlsys_lab._core.backend import is_float
+from mlsys_lab.autograd.errors import NonFiniteError
+from mlsys_lab.autograd.tape import mode
+
+HERE = str(Path(__file__).parent)
+
+
+class observe:
+    """With this, `callback(primitive, arguments, result)` hears of each operation; several may listen."""
+
+    def __init__(self, callback: Callable[..., None]) -> None:
+        self.callback = callback
+
+    def __enter__(self) -> None:
+        self.before, mine = mode.observer, self.callback
+        outer = self.before
+
+        def both(*event: Any) -> None:
+            mine(*event)
+            if outer is not None:
+                outer(*event)
+
+        mode.observer = both
+
+    def __exit__(self, *error: Any) -> None:
+        mode.observer = self.before
+
+
+def user_line() -> str:
+    """The file and line, outside the engine, that is being run."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(HERE):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def finite(value: Any) -> bool:
+    return not is_float(value.dtype) or bool(np.isfinite(value).all())
+
+
+class detect_anomaly(observe):
+    """With this, the first NaN or infinity raises, and names its operation and forward line.
+
+    Raises:
+        NonFiniteError: from the operation, or from the backward that runs inside this context.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(self.look)
+
+    def look(self, op: Any, arguments: tuple[Any, ...], result: Any) -> None:
+        where = user_line()
+        if not finite(result.data):
+            raise NonFiniteError(f"{op.name!r} gave NaN or infinity at {where}: look at its arguments there")
+        if result.node is not None:
+            edges = result.node.edges
+            result.node.edges = [
+                (parent, Watched(rule, op.name, where), values) for parent, rule, values in edges
+            ]
+
+
+class Watched:
+    """A rule that looks at what it returns."""
+
+    def __init__(self, rule: Any, name: str, where: str) -> None:
+        self.rule, self.name, self.where = rule, name, where
+        self.argument, self.positions = rule.argument, rule.positions
+
+    def function(self, g: Any, *values: Any) -> Any:
+        grad = self.rule.function(g, *values)
+        for part in grad if isinstance(grad, tuple) else (grad,):
+            if part is not None and not finite(
+                getattr(part, "data", part) if hasattr(part, "node") else part
+            ):
+                raise NonFiniteError(
+                    f"backward of {self.name!r} gave NaN or infinity; its forward ran at {self.where}: look "
+                    "at its arguments there"
+                )
+        return grad

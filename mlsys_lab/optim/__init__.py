@@ -1,0 +1,29 @@
+"""Optimisers over flat arenas, learning-rate schedules, clipping and loss scaling, named as in torch."""
+
+from mlsys_lab.optim.arena import Arena
+from mlsys_lab.optim.optimizers import SGD, Adam, AdamW, Optimizer
+from mlsys_lab.optim.schedules import (
+    CosineAnnealingLR,
+    LambdaLR,
+    LinearLR,
+    LRScheduler,
+    StepLR,
+    WarmupCosineLR,
+)
+from mlsys_lab.optim.stability import GradScaler, clip_grad_norm_
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Arena",
+    "CosineAnnealingLR",
+    "GradScaler",
+    "LRScheduler",
+    "LambdaLR",
+    "LinearLR",
+    "Optimizer",
+    "StepLR",
+    "WarmupCosineLR",
+    "clip_grad_norm_",
+]
