@@ -104,7 +104,7 @@ WRONG = [(op, rule, rule.argument) for op in ROWS for rule in op.rules]
 WRONG += [(op, op.joint, i) for op in ROWS if op.joint for i in range(len(op.names) - 2)]
 
 
-@pytest.mark.parametrize(("op", "rule", "argument"), WRONG, ids=lambda v: getattr(v, "name", str(v)))
+@pytest.mark.parametrize(("op", "rule", "argument"), WRONG, ids=[f"{op.name}-{i}" for op, _, i in WRONG])
 def test_a_rule_that_is_wrong_for_one_argument_is_found(op, rule, argument, monkeypatch):
     right, used = rule.function, set()
 
