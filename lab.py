@@ -24,7 +24,7 @@ EXTRAS = {
     "check": ["lab"],
     "submit": ["lab", "grade"],
     "grade": ["grade"],
-    "verify": ["lab", "grade"],
+    "verify": ["lab", "grade", "torch"],
     "release": ["release"],
     "test": ["test", "torch"],
 }

@@ -1,15 +1,25 @@
 """What this machine has, in one line, without touching it.
 
 Nothing is probed that could start a driver, a compiler or a download: the line is printed by the first cell
-of every notebook, on machines that we have never seen.
+of every notebook, on machines that we have never seen. `need` installs a framework when a cell asks for it.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 import platform
 import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+
+#: What labs may need beyond the course itself: package -> (requirement, MB on disk).
+FRAMEWORKS = {"torch": ("torch>=2.9,<3", 860), "tensorflow": ("tensorflow>=2.20,<3", 1_300)}
+#: PyTorch's own index of builds without CUDA: a tenth of the size on a machine without an NVIDIA GPU.
+TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 
 def cores() -> int:
@@ -53,3 +63,34 @@ def describe() -> str:
         f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, "
         f"{count} CPU core{'s' if count != 1 else ''}, {size}, {gpu}"
     )
+
+
+def need(framework: str) -> None:
+    """Install a framework that a lab compares with, where it is missing; says how much that is.
+
+    Args:
+        framework: a key of `FRAMEWORKS`.
+
+    Raises:
+        RuntimeError: it could not be installed; pip's own words stand above.
+    """
+    if importlib.util.find_spec(framework) is not None:
+        return
+    requirement, megabytes = FRAMEWORKS[framework]
+    if framework == "tensorflow" and (platform.system(), platform.machine()) == ("Linux", "x86_64"):
+        requirement = requirement.replace("tensorflow", "tensorflow-cpu")
+    print(f"Installing {framework}, about {megabytes} MB on disk, once", flush=True)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    nvidia = has_nvidia_driver()
+    extra = torch_arguments(platform.system(), os.environ, nvidia) if framework == "torch" else []
+    if subprocess.run([*pip, *extra, requirement], check=False).returncode:
+        raise RuntimeError(f"{framework} could not be installed: see above, then run this cell again")
+    importlib.invalidate_caches()
+
+
+def torch_arguments(system: str, environ: Mapping[str, str], nvidia: bool) -> list[str]:
+    """pip's further arguments for torch, as the bootstrap has them: the CPU build where that is enough."""
+    told = any(environ.get(f"PIP_{name}") for name in ("FIND_LINKS", "INDEX_URL", "EXTRA_INDEX_URL"))
+    if told or nvidia or system != "Linux":
+        return []
+    return ["--extra-index-url", TORCH_CPU_INDEX, "--timeout", "15"]

@@ -15,6 +15,8 @@ from types import ModuleType
 
 import pytest
 
+from autograder import machine
+
 ROOT = Path(__file__).resolve().parents[2]
 CPU_INDEX = ["--extra-index-url", "https://download.pytorch.org/whl/cpu", "--timeout", "15"]
 
@@ -83,6 +85,7 @@ def test_a_real_old_python_reads_it_and_says_what_is_needed(name):
 )
 def test_which_torch_per_platform(lab, system, environ, nvidia, expected):
     assert lab.torch_arguments(system, environ, nvidia) == expected
+    assert machine.torch_arguments(system, environ, nvidia) == expected, "a lab's own cell chooses alike"
 
 
 def test_every_command_asks_for_extras_that_exist(lab):

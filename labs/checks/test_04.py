@@ -1,0 +1,136 @@
+"""Checks of lab 04: against closed forms, nudging, and the definition of the order."""
+
+import math
+
+import numpy as np
+import pytest
+
+from autograder.compare import close
+
+SQUARE = (lambda x: x * x, lambda x: 2 * x)
+SINE = (math.sin, math.cos)
+TRIPLE = (lambda x: 3 * x, lambda x: 3.0)
+
+
+@pytest.mark.question("q1")
+@pytest.mark.points(1)
+def test_each_slope_is_taken_where_its_step_is(student):
+    """Chains of squares, sines and triples, in both orders, have the slope of the whole."""
+    for x in (0.5, -1.25, 2.0):
+        close(student.chain_rule([SQUARE, SINE], x), (math.sin(x * x), 2 * x * math.cos(x * x)), rtol=1e-12)
+        close(student.chain_rule([SINE, SQUARE], x), (math.sin(x) ** 2, math.sin(2 * x)), rtol=1e-12)
+        close(student.chain_rule([TRIPLE, SQUARE, TRIPLE], x), (27 * x * x, 54 * x), rtol=1e-12)
+
+
+@pytest.mark.question("q1")
+@pytest.mark.points(1)
+def test_chains_of_any_length(student):
+    """No step changes nothing, and ten squarings are a power."""
+    close(student.chain_rule([], 7.0), (7.0, 1.0))
+    x = 1.001
+    close(student.chain_rule([SQUARE] * 10, x), (x**1024, 1024 * x**1023), rtol=1e-9)
+
+
+def nudged(g, a, b, which, h=1e-6):
+    """The slope of sum(g * (a @ b)) for each element of a or b, by central differences."""
+    factors = [a.copy(), b.copy()]
+    slopes = np.zeros_like(factors[which])
+    for place in np.ndindex(slopes.shape):
+        sides = []
+        for step in (h, -h):
+            moved = [f.copy() for f in factors]
+            moved[which][place] += step
+            sides.append((g * (moved[0] @ moved[1])).sum())
+        slopes[place] = (sides[0] - sides[1]) / (2 * h)
+    return slopes
+
+
+def pair(student, g, a, b):
+    answer = student.matmul_vjp(g, a, b)
+    assert isinstance(answer, tuple | list), "two arrays are asked for: the slopes for a and for b"
+    assert len(answer) == 2, f"two arrays are asked for, got {len(answer)}"
+    return answer
+
+
+@pytest.mark.question("q2")
+@pytest.mark.points(2)
+def test_the_slope_for_a(student, rng):
+    """The slope for a (2, 3) is that found by nudging."""
+    g, a, b = rng.normal(size=(2, 4)), rng.normal(size=(2, 3)), rng.normal(size=(3, 4))
+    close(pair(student, g, a, b)[0], nudged(g, a, b, 0), rtol=1e-5, atol=1e-7, input=(g, a, b))
+
+
+@pytest.mark.question("q2")
+@pytest.mark.points(1)
+def test_the_slope_for_b(student, rng):
+    """The slope for b (3, 4) is that found by nudging, also where n is 1."""
+    for n in (2, 1):
+        g, a, b = rng.normal(size=(n, 4)), rng.normal(size=(n, 3)), rng.normal(size=(3, 4))
+        close(pair(student, g, a, b)[1], nudged(g, a, b, 1), rtol=1e-5, atol=1e-7, input=(g, a, b))
+
+
+@pytest.mark.question("q2")
+@pytest.mark.points(1)
+def test_float32_stays_float32(student, rng):
+    """Float32 in, float32 out: no double leaks into the gradients."""
+    g, a, b = (rng.normal(size=s).astype(np.float32) for s in ((5, 5), (5, 5), (5, 5)))
+    for slope, asked in zip(pair(student, g, a, b), (g @ b.T, a.T @ g), strict=True):
+        close(slope, asked, rtol=1e-4, atol=1e-5)
+        assert slope.dtype == np.float32, f"expected float32, got {slope.dtype}"
+
+
+def hold_order(order, inputs, root):
+    """Every node that root needs, once; each before its inputs."""
+    assert isinstance(order, list | tuple), f"a list of nodes is asked for, got {type(order).__name__}"
+    needed, stack = set(), [root]
+    while stack:
+        node = stack.pop()
+        if node not in needed:
+            needed.add(node)
+            stack += inputs[node]
+    shown = f"inputs {inputs}, root {root}: got {order}" if len(inputs) < 12 else f"{len(inputs)} nodes"
+    assert sorted(order) == sorted(needed), f"each node that root needs, once and no other; {shown}"
+    place = {node: i for i, node in enumerate(order)}
+    for node in order:
+        for i in inputs[node]:
+            assert place[node] < place[i], f"{node} uses {i} and has to come before it; {shown}"
+
+
+def random_graph(rng, n):
+    """Node i is computed from up to three nodes below it, the same one twice now and then."""
+    return [[int(j) for j in rng.integers(0, i, rng.integers(0, 4))] if i else [] for i in range(n)]
+
+
+@pytest.mark.question("q3")
+@pytest.mark.points(2)
+def test_a_node_comes_after_every_node_that_uses_it(student, rng):
+    """A long and a short path to the same node, both ways round; and random graphs."""
+    for inputs, root in (
+        ([[], [0], [0, 1]], 2),
+        ([[], [0], [1, 0]], 2),
+        ([[], [0], [1], [2, 0, 1]], 3),
+        ([[], [0], [1], [0, 1, 2]], 3),
+        ([[3], [0], [0, 1], []], 2),
+    ):
+        hold_order(student.backward_order(inputs, root), inputs, root)
+    for n in (5, 9, 40):
+        for _ in range(5):
+            inputs = random_graph(rng, n)
+            hold_order(student.backward_order(inputs, n - 1), inputs, n - 1)
+
+
+@pytest.mark.question("q3")
+@pytest.mark.points(1)
+def test_only_what_the_root_needs(student):
+    """Nodes that the root does not use are left out, and a leaf is its own order."""
+    inputs = [[], [0], [0], [1, 1]]
+    hold_order(student.backward_order(inputs, 3), inputs, 3)
+    close(list(student.backward_order(inputs, 0)), [0], input={"inputs": inputs, "root": 0})
+
+
+@pytest.mark.question("q3")
+@pytest.mark.points(1)
+def test_deep_graphs_and_much_reuse(student):
+    """A chain of 20,000 nodes, and 60 squarings, each used twice."""
+    for inputs in ([[]] + [[i] for i in range(20_000)], [[]] + [[i, i] for i in range(60)]):
+        hold_order(student.backward_order(inputs, len(inputs) - 1), inputs, len(inputs) - 1)
