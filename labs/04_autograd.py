@@ -16,7 +16,7 @@
 #     - training
 #     points: 10
 #     prerequisites:
-#     - lab00
+#     - '00'
 #     title: How does a machine differentiate?
 #     week: 3
 # ---
@@ -404,8 +404,9 @@ counted = {way: [way(squarings(d), int(d)) for d in depths] for way in ways}
 
 # %%
 fig, ax = plt.subplots()
-ax.semilogy(depths, counted[visits_by_recursion], "o-", color=PALETTE["idle"], label="recursion")
-ax.semilogy(depths, counted[visits_in_order], "o-", color=PALETTE["yours"], label=f"in order ({whose})")
+looks = {"recursion": PALETTE["idle"], f"in order ({whose})": PALETTE["yours"]}
+for (label, color), visits in zip(looks.items(), counted.values(), strict=True):
+    ax.semilogy(depths, visits, "o-", color=color, label=label)
 prediction(ax, 16, predicted_visits)
 ax.legend(loc="upper left")
 ax.set(xlabel="squarings", ylabel="edges visited", xlim=(0, 21), ylim=(1, 1e6))
