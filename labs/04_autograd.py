@@ -286,6 +286,10 @@ def forgetful(g, a, b):
     return np.zeros_like(a), a.T @ g
 
 
+without = ours(forgetful)
+
+
+# %%
 def gradients_hold(rule):
     """Does the rule agree with nudging on a small random product of two factors?"""
     factors = [ag.Tensor(rng.normal(size=s), requires_grad=True) for s in ((3, 4), (4, 2))]
@@ -295,8 +299,6 @@ def gradients_hold(rule):
         except AssertionError:
             return False
 
-
-without = ours(forgetful)
 
 # %% tags=["nbval-check-output"]
 print("nudging agrees with the full rule:", gradients_hold(rule))
@@ -442,16 +444,18 @@ def backward(result, order_of):
 
 # %% tags=["nbval-check-output"]
 x = ag.Tensor(images[:8].astype(np.float64))  # (8, 64)
-w1, w2 = (ag.Tensor(start[k].astype(np.float64), requires_grad=True) for k in ("w1", "w2"))
+weights = {k: ag.Tensor(start[k].astype(np.float64), requires_grad=True) for k in ("w1", "w2")}
+w1, w2 = weights.values()
 hidden = ag.tanh(x @ w1)
 loss = ((hidden * hidden) @ w2 + hidden @ w2).sum()
 nodes, order, slopes = backward(loss, order_of)
 loss.backward(retain_graph=True)
-for name, w in (("w1", w1), ("w2", w2)):
-    print(name, "as the engine's own:", np.allclose(slopes[nodes.index(w.node)], w.grad.data, rtol=1e-12))
+for name, w in weights.items():
+    mine = slopes[nodes.index(w.node)]
+    print(name, "as the engine's own:", np.allclose(mine, w.grad.data, rtol=1e-12))
 
 # %%
-named = {w1.node: "w1", w2.node: "w2"}
+named = {w.node: name for name, w in weights.items()}
 fig, ax = plt.subplots(figsize=(7, 3.9))
 place = {i: spot for spot, i in enumerate(order)}
 for i in order:
@@ -461,7 +465,8 @@ for i in order:
     label = named.get(nodes[i]) or nodes[i].op.name
     ax.plot(place[i], 0, "o", markersize=13, color=PALETTE["memory" if nodes[i] in named else "compute"])
     ax.annotate(label, (place[i], -0.16), rotation=45, ha="right", va="top")
-ax.set(xlim=(-0.8, len(order) - 0.4), ylim=(-0.9, 1.1), yticks=[], xlabel="place in the order")
+ax.set(xlim=(-0.8, len(order) - 0.4), ylim=(-0.9, 1.1), yticks=[])
+ax.set_xlabel("place in the order")
 ax.set_title(f"The tape that ran, in backward order ({whose})")
 show(fig)
 
