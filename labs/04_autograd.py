@@ -463,7 +463,8 @@ for i in order:
         bend = {"arrowstyle": "->", "connectionstyle": "arc3,rad=-0.4", "shrinkB": 8}
         ax.annotate("", (place[j], 0), (place[i], 0), arrowprops={**bend, "color": PALETTE["idle"]})
     label = named.get(nodes[i]) or nodes[i].op.name
-    ax.plot(place[i], 0, "o", markersize=13, color=PALETTE["memory" if nodes[i] in named else "compute"])
+    color = PALETTE["memory" if nodes[i] in named else "compute"]
+    ax.plot(place[i], 0, "o", markersize=13, color=color)
     ax.annotate(label, (place[i], -0.16), rotation=45, ha="right", va="top")
 ax.set(xlim=(-0.8, len(order) - 0.4), ylim=(-0.9, 1.1), yticks=[])
 ax.set_xlabel("place in the order")
