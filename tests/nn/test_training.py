@@ -153,7 +153,9 @@ def test_memory_and_live_tensors_are_equal_at_step_10_and_step_1000():
 
     def state():
         gc.collect()
-        return sum(issubclass(type(o), ag.Tensor) for o in gc.get_objects()), tracemalloc.get_traced_memory()[0]
+        return sum(issubclass(type(o), ag.Tensor) for o in gc.get_objects()), tracemalloc.get_traced_memory()[
+            0
+        ]
 
     tracemalloc.start()
     try:
