@@ -221,9 +221,3 @@ def log_softmax(x: Any, *, axis: int = -1) -> Any:
 def logsumexp(x: Any, *, axis: Any = None, keepdims: bool = False) -> Any:
     """Logarithm of the sum of exp(x), without overflow."""
     return network.logsumexp(x, axis, keepdims)
-
-
-def cross_entropy(logits: Any, targets: Any) -> Any:
-    """Mean negative log-likelihood: logits (batch, classes), targets (batch,) integers -> one number."""
-    picked = take_along_axis(network.log_softmax(logits, -1), targets[:, None], -1)
-    return -primitives.mean(picked, None, False)

@@ -1,8 +1,8 @@
 """Matrix products, by a provider that can be chosen.
 
-`numpy` is the one to read. `torch` writes into our memory through `torch.mm(out=)` and multiplies bfloat16
-natively, `mkl` calls Intel's library (pip install mkl) through ctypes, `auto` takes the first of mkl,
-torch, numpy that is there.
+`numpy` is the one to read. `native` is the library's own product in C, `torch` writes into our memory through
+`torch.mm(out=)` and multiplies bfloat16 natively, `mkl` calls Intel's library (pip install mkl) through
+ctypes. `auto` takes the first of native, mkl, torch, numpy that is there.
 """
 
 from __future__ import annotations
@@ -109,19 +109,33 @@ def mkl_product() -> Product:
     return by_mkl
 
 
+def native_product() -> Product:
+    """a @ b in C, built at first use."""
+    fused: Any = importlib.import_module("mlsys_lab.autograd.fused")
+    if not fused.c_works():
+        raise ImportError("no C compiler")
+    product: Product = fused.matmul
+    return product
+
+
 MAKERS: dict[str, Callable[[], Product]] = {
     "numpy": lambda: by_numpy,
+    "native": native_product,
     "torch": torch_product,
     "mkl": mkl_product,
 }
-REMEDY = {"torch": 'pip install "mlsys-lab-course[torch]"', "mkl": "pip install mkl"}
+REMEDY = {
+    "native": "install a C compiler, or pip install ziglang",
+    "torch": 'pip install "mlsys-lab-course[torch]"',
+    "mkl": "pip install mkl",
+}
 
 
 @cache
 def provider(name: str) -> Product:
     """The product of a provider, made once."""
     if name == "auto":
-        for candidate in ("mkl", "torch"):
+        for candidate in ("native", "mkl", "torch"):
             try:
                 return provider(candidate)
             except ImportError:
@@ -149,7 +163,7 @@ class gemm_provider:
     """Choose who multiplies matrices, from here on, or inside a `with`.
 
     Args:
-        name: "numpy", "torch", "mkl" or "auto".
+        name: "numpy", "native", "torch", "mkl" or "auto".
 
     Raises:
         ValueError: an unknown provider.

@@ -17,7 +17,7 @@ from mlsys_lab._core.backend import Array, wide
 from mlsys_lab.autograd.errors import ShapeError
 from mlsys_lab.autograd.primitives import argmax, exp, kept_axes, matmul, mean, reshape, spread, sum_, tanh
 from mlsys_lab.autograd.rows import row
-from mlsys_lab.autograd.shaping import pad, take, take_along_axis, windows
+from mlsys_lab.autograd.shaping import pad, take_along_axis, windows
 
 # W. J. Cody, Rational Chebyshev approximations for the error function, Math. Comp. 23 (1969), with the
 # coefficients of his CALERF: erf on |x| <= 0.46875 as x P(x2)/Q(x2), beyond as 1 - exp(-x2) R(|x|)/S(|x|).
@@ -128,11 +128,6 @@ logsumexp = row(
 def softmax_rule(g: Any, out: Any, axis: int) -> Any:
     weighted = g * out
     return weighted - out * sum_(weighted, axis, True)
-
-
-def embedding(indices: Any, weight: Any) -> Any:
-    """Rows of a table: indices (...) integers, weight (entries, width) -> (..., width)."""
-    return take(weight, indices, 0)
 
 
 def pair(value: Any) -> tuple[int, int]:

@@ -446,7 +446,7 @@ def test_no_grad_records_nothing_in_its_own_thread_only():
     assert found == [True, False]
 
 
-@pytest.mark.parametrize("name", ["torch", "mkl", "auto"])
+@pytest.mark.parametrize("name", ["native", "torch", "mkl", "auto"])
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 def test_every_provider_multiplies_alike(name, dtype, rng):
     try:
