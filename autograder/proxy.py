@@ -24,6 +24,8 @@ from autograder.wire import Callback, Frames, Remote, WireError, decode, encode_
 
 MAX_CALLBACKS = 100_000
 MAX_NESTED = 50
+#: Kinds of errors that the grader itself finds.
+_OURS = ("Timeout", "WorkerDied", "ProtocolError")
 _SENT_ERRORS = (
     ValueError,
     TypeError,
@@ -53,6 +55,7 @@ class ChildLife(Protocol):
     """What a worker needs of the process at the other end."""
 
     def kill(self) -> None: ...
+    def queued_s(self) -> float: ...
     def ended(self, timeout_s: float) -> int | None: ...
     def close(self) -> None: ...
 
@@ -79,7 +82,7 @@ class Worker:
         self._closed = False
         self._callbacks: dict[int, Callable[..., Any]] = {}
         self._calls_back = self._nested = 0
-        self._outermost_ends = 0.0
+        self._outermost_ends = self._queued_s = 0.0
         self._dropped: list[int] = []
         self._functions: dict[str, Any] = {}
         self._at: tuple[int | None, int | None] = (None, None)
@@ -178,6 +181,7 @@ class Worker:
         if outermost:
             self._verdict = None
             self._outermost_ends = time.monotonic() + limit_s + self.call_s
+            self._queued_s = self._life.queued_s()
         self._nested += 1
         try:
             return self._converse(message, limit_s)
@@ -267,10 +271,10 @@ class Worker:
     def _receive(self, deadline: float, limit_s: float) -> tuple[Any, ...]:
         try:
             while (message := self._frames.next()) is None:
-                left = self._until(deadline)
-                ready = dict(self._poll.poll(left * 1000)) if left > 0 else {}
-                if not ready:
+                left = self._left(deadline, limit_s)
+                if left <= 0:
                     raise self._timed_out(limit_s)
+                ready = dict(self._poll.poll(left * 1000))
                 if self._printed.fd in ready and not self._printed.drain():
                     self._poll.unregister(self._printed.fd)  # the code closed its output
                 if self._sock.fileno() in ready:
@@ -288,6 +292,13 @@ class Worker:
         if type(reply) is not tuple or not reply or type(reply[0]) is not str:
             raise self._give_up(ProtocolError("ProtocolError", "the process answered nonsense"))
         return reply
+
+    def _left(self, deadline: float, limit_s: float) -> float:
+        """Seconds left. What the child spent in the queue for a processor that others held is given back."""
+        left = self._until(deadline)
+        if left > 0:
+            return left
+        return self._until(deadline + min(self._life.queued_s() - self._queued_s, limit_s))
 
     def _until(self, deadline: float) -> float:
         bound = deadline if self.deadline is None else min(deadline, self.deadline)
@@ -336,6 +347,8 @@ def _writable(text: str) -> str:
 def _student_error(kind: Any, message: Any, cell: Any, line: Any) -> StudentError:
     if type(kind) is not str or type(message) is not str:
         raise TypeError("malformed error")
+    if kind in _OURS:  # a class of the student's with that name speaks for the student
+        kind = f"the code's own {kind}"
     number = [n if type(n) is int and 0 <= n < 10**6 else None for n in (cell, line)]
     made = MemoryExceeded if kind == "MemoryError" else StudentError
     return made(_writable(kind[:100]), _writable(message[:2_000]), *number)
