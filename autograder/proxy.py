@@ -27,14 +27,8 @@ MAX_NESTED = 50
 #: Kinds of errors that the grader itself finds.
 _OURS = ("Timeout", "WorkerDied", "ProtocolError")
 _SENT_ERRORS = (
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    RuntimeError,
-    TimeoutError,
-    ConnectionError,
-    OSError,
+    *(ValueError, TypeError, KeyError, IndexError),
+    *(RuntimeError, TimeoutError, ConnectionError, OSError),
 )
 
 
@@ -264,7 +258,7 @@ class Worker:
         try:
             send(self._sock, message)
         except TimeoutError:
-            raise self._timed_out(limit_s) from None
+            raise self._timed_out(limit_s, deadline) from None
         except OSError:
             raise self._died() from None
 
@@ -273,7 +267,7 @@ class Worker:
             while (message := self._frames.next()) is None:
                 left = self._left(deadline, limit_s)
                 if left <= 0:
-                    raise self._timed_out(limit_s)
+                    raise self._timed_out(limit_s, deadline)
                 ready = dict(self._poll.poll(left * 1000))
                 if self._printed.fd in ready and not self._printed.drain():
                     self._poll.unregister(self._printed.fd)  # the code closed its output
@@ -295,8 +289,7 @@ class Worker:
 
     def _left(self, deadline: float, limit_s: float) -> float:
         """Seconds left. What the child spent in the queue for a processor that others held is given back."""
-        left = self._until(deadline)
-        if left > 0:
+        if (left := self._until(deadline)) > 0:
             return left
         return self._until(deadline + min(self._life.queued_s() - self._queued_s, limit_s))
 
@@ -310,9 +303,9 @@ class Worker:
         self._life.kill()
         return error
 
-    def _timed_out(self, limit_s: float) -> StudentError:
+    def _timed_out(self, limit_s: float, deadline: float) -> StudentError:
         message = f"no answer within {limit_s:g} s"
-        if self.deadline is not None and time.monotonic() >= self.deadline:
+        if self.deadline is not None and self.deadline < deadline:
             message = "the time for the whole question or submission is used up"
         return self._give_up(CallTimeout("Timeout", message, *self._at))
 
