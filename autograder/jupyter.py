@@ -163,7 +163,9 @@ def open_lab(*, no_browser: bool = False, port: int = 0, start: Path | None = No
     try:
         import jupyterlab  # noqa: F401
     except ImportError:
-        raise UsageError("JupyterLab is not installed: pip install 'mlsys-lab-course[lab]'") from None
+        raise UsageError(
+            "JupyterLab is not installed: `python3 lab.py open` does it, or pip install 'jupyterlab>=4.6,<5'"
+        ) from None
     root, workspace = workspace_for(start)
     for line in prepare(root, workspace).lines():
         print(line, flush=True)
