@@ -113,16 +113,24 @@ def grade_class(
 
 
 def keep_earlier(out: Path, names: set[str]) -> None:
-    """Put the class files of another set of hand-ins aside: grading one more student loses nobody's row."""
+    """Put the class files of another set of hand-ins aside, numbered: grading one more loses nobody's row."""
     try:
         rows = json.loads((out / "summary.json").read_text(encoding="utf-8"))["submissions"]
         others = {row["name"] for row in rows} - names
     except (OSError, ValueError, KeyError, TypeError):
         return
     if others:
+        number = 1 + max((int(p.stem.rpartition("-")[2]) for p in earlier(out)), default=0)
         for name in ("summary.json", "gradebook.csv"):
+            stem, dot, ending = name.partition(".")
             with suppress(FileNotFoundError):
-                (out / name).replace(out / f"earlier-{name}")
+                (out / name).replace(out / f"earlier-{stem}-{number}{dot}{ending}")
+
+
+def earlier(out: Path) -> list[Path]:
+    """The gradebooks of other sets of hand-ins that were graded into this folder, oldest first."""
+    found = [p for p in out.glob("earlier-gradebook-*.csv") if p.stem.rpartition("-")[2].isdigit()]
+    return sorted(found, key=lambda p: int(p.stem.rpartition("-")[2]))
 
 
 def _known(out: Path, submission: Submission, stamp: dict[str, Any]) -> Graded | None:

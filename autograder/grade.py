@@ -7,6 +7,7 @@ points earned: an empty notebook runs cleanly too.
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 from collections.abc import Mapping
@@ -151,7 +152,7 @@ def grade(
         clean_start_points=assignment.clean_start,
         clean_start_ran=bool(clean),
         clean_start_message=said,
-        notes=_notes(session.load_errors, session.missing),
+        notes=(*named_otherwise(submission, assignment), *_notes(session.load_errors, session.missing)),
         printed=printed,
         stamp=stamp,
     )
@@ -169,10 +170,19 @@ def _row(result: Any) -> TestRow:
     )
 
 
+def named_otherwise(submission: Submission, assignment: Assignment) -> list[str]:
+    """A hand-in named for another homework (`ada_hw2` among those of hw1) is graded, and it is said."""
+    kind = assignment.name.rstrip("0123456789")
+    found = re.findall(rf"(?<![a-z0-9]){re.escape(kind)}\d+(?![a-z0-9])", submission.name.lower())
+    if kind == assignment.name or not found or assignment.name in found:
+        return []
+    return [f"the hand-in is named {found[0]}, it was graded as {assignment.name}"]
+
+
 def _notes(errors: list[StudentError], missing: list[str]) -> tuple[str, ...]:
     notes = [f"a statement failed while the notebook was read: {e.public()}" for e in errors[:10]]
     if missing:
-        notes.append(f"not found in the notebook: {', '.join(missing[:20])}")
+        notes.append(f"not found in the submission: {', '.join(missing[:20])}")
     return tuple(notes)
 
 

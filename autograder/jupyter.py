@@ -55,7 +55,10 @@ def workspace_for(start: Path | None = None) -> tuple[Path, Path]:
 def prepare(root: Path, workspace: Path) -> Written:
     """Make or renew a workspace, settle its pairs, and write the private settings and the kernel."""
     report = make_workspace(root, workspace)
-    settle_pairs(workspace)
+    for text, kept in settle_pairs(workspace):
+        report.notes.append(
+            f"{text.name} was older than its notebook and is renewed from it; yours is {kept}"
+        )
     private = workspace / PRIVATE
     _write_json(private / "config" / "labconfig" / "default_setting_overrides.json", OVERRIDES)
     spec = {
@@ -69,13 +72,13 @@ def prepare(root: Path, workspace: Path) -> Written:
     return report
 
 
-def settle_pairs(workspace: Path) -> list[Path]:
+def settle_pairs(workspace: Path) -> list[tuple[Path, Path]]:
     """Bring a .py up to its notebook where an editor without jupytext saved the notebook alone.
 
-    JupyterLab would refuse such a pair. The older .py is kept in `.jupyter/backup/`.
+    JupyterLab would refuse such a pair. The older .py is kept in `backup/`.
 
     Returns:
-        The .py files that were written.
+        The .py files that were written, each with its former self.
     """
     written = []
     for notebook in sorted(workspace.rglob("*.ipynb")):
@@ -89,11 +92,11 @@ def settle_pairs(workspace: Path) -> list[Path]:
         except (ValueError, nbformat.reader.NotJSONError, nbformat.ValidationError):
             continue  # JupyterLab says what is wrong with it
         if fresh != text.read_text(encoding="utf-8"):
-            backup = workspace / PRIVATE / "backup" / f"{text.stem}-{time.strftime('%Y%m%d-%H%M%S')}.py"
+            backup = workspace / "backup" / f"{text.stem}-{time.strftime('%Y%m%d-%H%M%S')}.py"
             backup.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(text, backup)
             text.write_text(fresh, encoding="utf-8")
-            written.append(text)
+            written.append((text, backup))
         os.utime(text)
     return written
 
@@ -160,7 +163,9 @@ def open_lab(*, no_browser: bool = False, port: int = 0, start: Path | None = No
     try:
         import jupyterlab  # noqa: F401
     except ImportError:
-        raise UsageError("JupyterLab is not installed: pip install 'mlsys-lab-course[lab]'") from None
+        raise UsageError(
+            "JupyterLab is not installed: `python3 lab.py open` does it, or pip install 'jupyterlab>=4.6,<5'"
+        ) from None
     root, workspace = workspace_for(start)
     for line in prepare(root, workspace).lines():
         print(line, flush=True)

@@ -14,7 +14,7 @@ import socket
 import struct
 import time
 
-from autograder.usage import resident_mb
+from autograder.usage import queued_s, resident_mb
 
 READY_S = 60.0
 
@@ -59,6 +59,10 @@ class Life:
         if self.pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.pidfd, signal.SIGINT)
+
+    def queued_s(self) -> float:
+        """How long the child was ready to run and had no processor, in all its life."""
+        return queued_s(self.pidfd) if self.pidfd >= 0 else 0.0
 
     def ended(self, timeout_s: float) -> int | None:
         """The wait status of the child once it has ended, None where it has not within the time."""

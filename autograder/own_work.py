@@ -59,9 +59,8 @@ def check_notebook(notebook: Path | None, say: Callable[[str], Any]) -> bool:
     for line in errors:
         say(f"while reading the notebook: {line}")
     for question in dict.fromkeys(r.question for r in results):
-        say(_line([r for r in results if r.question == question], question))
-    score, most = sum(r.score for r in results), sum(r.points for r in results)
-    say(f"{score:g} of {most:g} public points")
+        say(_line([r for r in results if r.question == question], question, assignment))
+    say(_total(results, assignment))
     return all(r.passed for r in results)
 
 
@@ -70,9 +69,11 @@ def _named(given: Path) -> Path:
     if given.exists() or given.suffix:
         return given
     known = find(course_root())
-    if given.name != str(given) or given.name not in known:
+    by_file = {a.source.stem: name for name, a in known.items()}
+    name = by_file.get(given.name, given.name)
+    if given.name != str(given) or name not in known:
         return given
-    return _home(given.name, known) / f"{known[given.name].source.stem}.ipynb"
+    return _home(name, known) / f"{known[name].source.stem}.ipynb"
 
 
 def _own_copy(path: Path) -> Path | None:
@@ -96,9 +97,22 @@ def _public_results(cells: list[str], assignment: Assignment) -> tuple[list[Test
     return results, [problem.public() for problem in problems]
 
 
-def _line(results: list[TestResult], question: str) -> str:
+def _total(results: list[TestResult], assignment: Assignment) -> str:
+    score, most = sum(r.score for r in results), sum(r.points for r in results)
+    rest = assignment.points - most
+    more = f"; hidden tests and the clean start decide on {rest:g} more" if rest else ""
+    return f"{score:g} of {most:g} public points{more}"
+
+
+def _line(results: list[TestResult], question: str, assignment: Assignment) -> str:
     passed = sum(r.passed for r in results)
     if passed == len(results):
+        asked = assignment.questions.get(question)
+        hidden = (asked.points if asked else 0.0) - sum(r.points for r in results)
+        if hidden > 0:
+            return (
+                f"{question}: correct so far ({passed} public tests; hidden ones decide on {hidden:g} points)"
+            )
         return f"{question}: correct ({passed} of {passed} tests)"
     first = next(r for r in results if not r.passed)
     if all(r.passed or r.message.startswith("NotImplementedError") for r in results):
@@ -193,13 +207,13 @@ def _warnings(data: bytes, notebook: Path, homework: str) -> Iterator[str]:
         results, _ = _public_results(code_cells(data), _assignment_of(notebook))
     except UsageError:
         return
-    lines = {q: _line([r for r in results if r.question == q], q) for q in _failing(results)}
+    assignment = _assignment_of(notebook)
+    lines = {q: _line([r for r in results if r.question == q], q, assignment) for q in _failing(results)}
     unsolved = [q for q, line in lines.items() if line.endswith(_UNSOLVED)]
     yield from (f"warning: {line}" for q, line in lines.items() if q not in unsolved)
     if unsolved:
         yield f"warning: {_UNSOLVED}: {', '.join(unsolved)}"
-    score, most = sum(r.score for r in results), sum(r.points for r in results)
-    yield f"{score:g} of {most:g} public points"
+    yield _total(results, assignment)
     if _UNWRITTEN in data:
         yield "warning: the written answer still says `Write here.`"
 

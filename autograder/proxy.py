@@ -24,15 +24,11 @@ from autograder.wire import Callback, Frames, Remote, WireError, decode, encode_
 
 MAX_CALLBACKS = 100_000
 MAX_NESTED = 50
+#: Kinds of errors that the grader itself finds.
+_OURS = ("Timeout", "WorkerDied", "ProtocolError")
 _SENT_ERRORS = (
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    RuntimeError,
-    TimeoutError,
-    ConnectionError,
-    OSError,
+    *(ValueError, TypeError, KeyError, IndexError),
+    *(RuntimeError, TimeoutError, ConnectionError, OSError),
 )
 
 
@@ -53,6 +49,7 @@ class ChildLife(Protocol):
     """What a worker needs of the process at the other end."""
 
     def kill(self) -> None: ...
+    def queued_s(self) -> float: ...
     def ended(self, timeout_s: float) -> int | None: ...
     def close(self) -> None: ...
 
@@ -79,7 +76,7 @@ class Worker:
         self._closed = False
         self._callbacks: dict[int, Callable[..., Any]] = {}
         self._calls_back = self._nested = 0
-        self._outermost_ends = 0.0
+        self._outermost_ends = self._queued_s = 0.0
         self._dropped: list[int] = []
         self._functions: dict[str, Any] = {}
         self._at: tuple[int | None, int | None] = (None, None)
@@ -178,6 +175,7 @@ class Worker:
         if outermost:
             self._verdict = None
             self._outermost_ends = time.monotonic() + limit_s + self.call_s
+            self._queued_s = self._life.queued_s()
         self._nested += 1
         try:
             return self._converse(message, limit_s)
@@ -260,17 +258,17 @@ class Worker:
         try:
             send(self._sock, message)
         except TimeoutError:
-            raise self._timed_out(limit_s) from None
+            raise self._timed_out(limit_s, deadline) from None
         except OSError:
             raise self._died() from None
 
     def _receive(self, deadline: float, limit_s: float) -> tuple[Any, ...]:
         try:
             while (message := self._frames.next()) is None:
-                left = self._until(deadline)
-                ready = dict(self._poll.poll(left * 1000)) if left > 0 else {}
-                if not ready:
-                    raise self._timed_out(limit_s)
+                left = self._left(deadline, limit_s)
+                if left <= 0:
+                    raise self._timed_out(limit_s, deadline)
+                ready = dict(self._poll.poll(left * 1000))
                 if self._printed.fd in ready and not self._printed.drain():
                     self._poll.unregister(self._printed.fd)  # the code closed its output
                 if self._sock.fileno() in ready:
@@ -289,6 +287,12 @@ class Worker:
             raise self._give_up(ProtocolError("ProtocolError", "the process answered nonsense"))
         return reply
 
+    def _left(self, deadline: float, limit_s: float) -> float:
+        """Seconds left. What the child spent in the queue for a processor that others held is given back."""
+        if (left := self._until(deadline)) > 0:
+            return left
+        return self._until(deadline + min(self._life.queued_s() - self._queued_s, limit_s))
+
     def _until(self, deadline: float) -> float:
         bound = deadline if self.deadline is None else min(deadline, self.deadline)
         return bound - time.monotonic()
@@ -299,9 +303,9 @@ class Worker:
         self._life.kill()
         return error
 
-    def _timed_out(self, limit_s: float) -> StudentError:
+    def _timed_out(self, limit_s: float, deadline: float) -> StudentError:
         message = f"no answer within {limit_s:g} s"
-        if self.deadline is not None and time.monotonic() >= self.deadline:
+        if self.deadline is not None and self.deadline < deadline:
             message = "the time for the whole question or submission is used up"
         return self._give_up(CallTimeout("Timeout", message, *self._at))
 
@@ -336,6 +340,8 @@ def _writable(text: str) -> str:
 def _student_error(kind: Any, message: Any, cell: Any, line: Any) -> StudentError:
     if type(kind) is not str or type(message) is not str:
         raise TypeError("malformed error")
+    if kind in _OURS:  # a class of the student's with that name speaks for the student
+        kind = f"the code's own {kind}"
     number = [n if type(n) is int and 0 <= n < 10**6 else None for n in (cell, line)]
     made = MemoryExceeded if kind == "MemoryError" else StudentError
     return made(_writable(kind[:100]), _writable(message[:2_000]), *number)

@@ -95,7 +95,9 @@ def build_wheel(course: Mapping[str, bytes]) -> bytes:
 
         from autograder.build_hook import TREE
     except ImportError:
-        raise UsageError("the wheel needs hatchling: pip install 'mlsys-lab-course[release]'") from None
+        raise UsageError(
+            "the wheel needs hatchling: `python3 lab.py release` installs it, or pip install hatchling"
+        ) from None
     with tempfile.TemporaryDirectory(prefix="mlsys-lab-wheel-") as folder:
         tree, target = Path(folder, "course"), Path(folder, "wheel")
         put_files(course, tree)

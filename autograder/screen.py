@@ -148,6 +148,8 @@ def closing(rows: Sequence[Graded], out: Path) -> str:
     mean = sum(g.score for g in counted) / len(counted) if counted else 0.0
     bad = sum(g.status == "error" for g in rows)
     line = f"{len(rows)} submissions, {bad} not graded; mean of the counted {mean:.1f}"
-    if (out / "earlier-gradebook.csv").is_file():
-        line += f"\nThe grades of an earlier set of hand-ins are kept in {out}/earlier-gradebook.csv"
+    kept = sorted(out.glob("earlier-gradebook-*.csv"))
+    if kept:
+        names = ", ".join(p.name for p in kept)
+        line += f"\nThe grades of earlier sets of hand-ins are kept in {out}: {names}"
     return f"{line}\nReports: {out}/NAME/report.html   Grades: {out}/gradebook.csv, {out}/summary.json"

@@ -1,13 +1,12 @@
 """What was handed in: files, folders and archives become submissions, each with a name that is safe to write.
 
 A folder or archive with the assignment's own notebook or .py at its top is one submission; otherwise each
-entry in it is one. Nobody vanishes: in a class's folder every entry that is not hidden gets a row, whatever
-it is; only what instructors put there is passed over (files named `README*`, `*.toml`, `*.csv`) and what
-systems leave behind (`__pycache__`, `__MACOSX`). A folder that holds its own notebook and also entries that
-are named as hand-ins are (`ada_hw1.ipynb`, `ben_x/`) is a class's folder too. Symbolic links within a folder
-are refused.
-What cannot be read becomes a submission with an error: one bad hand-in gives one clear row and touches no
-other.
+entry in it is one. An archive among others is always one, or it could speak for its neighbours. Nobody
+vanishes: in a class's folder every entry that is not hidden gets a row, whatever it is; only what instructors
+put there is passed over (files named `README*`, `*.toml`, `*.csv`) and what systems leave behind
+(`__pycache__`, `__MACOSX`). A folder that holds its own notebook and also entries that are named as hand-ins
+are (`ada_hw1.ipynb`, `ben_x/`) is a class's folder too. Symbolic links within a folder are refused. What
+cannot be read becomes a submission with an error: one bad hand-in gives one clear row and touches no other.
 """
 
 from __future__ import annotations
@@ -64,16 +63,18 @@ def collect(paths: Iterable[Path], assignment: Assignment) -> list[Submission]:
     """Find every submission in what was named on the command line.
 
     Args:
-        paths: notebooks, .py files, archives, or folders of these. Only these may be symbolic links, nothing
-            within a folder.
+        paths: notebooks, .py files, archives, or folders of these. The only one named may be a symbolic link
+            or an archive of a whole class; of several, as a shell's `class/*` names them, each is a hand-in.
         assignment: its source's name tells which file of a folder is the hand-in.
 
     Returns:
         In the order of names; unique names; of a student's several, the newest has `counted`.
     """
+    named = list(paths)
+    read = _from_path if len(named) == 1 else _from_one_of_many
     found: list[Submission] = []
-    for path in paths:
-        found += _netted(_from_path, path, assignment.source.stem)
+    for path in named:
+        found += _netted(read, path, assignment.source.stem)
     return _counted(
         _unique(sorted(found, key=lambda s: (s.student.casefold(), s.name.casefold(), s.modified)))
     )
@@ -97,6 +98,19 @@ def _from_path(path: Path, stem: str) -> list[Submission]:
     if is_archive(path):
         return _from_archive(path, stem)
     return [_from_file(path)]
+
+
+def _from_one_of_many(path: Path, stem: str) -> list[Submission]:
+    """One of several paths: as in a class's folder, but that a folder may hold a class."""
+    if path.is_symlink() and path.exists():
+        return _link(path)
+    if path.is_file() and is_archive(path):
+        return _from_archive(path, stem, several=False)
+    return _from_path(path, stem)
+
+
+def _link(path: Path) -> list[Submission]:
+    return [_bad(path.name, path, "is a symbolic link: put the file itself into the folder")]
 
 
 def _from_file(path: Path) -> Submission:
@@ -156,7 +170,9 @@ def _like_a_hand_in(entry: Path, stem: str) -> bool:
 def _from_entry(entry: Path, stem: str) -> list[Submission]:
     """One entry of a class's folder."""
     if entry.is_symlink():
-        return [_bad(entry.name, entry, "is a symbolic link: put the file itself into the folder")]
+        return _link(entry)
+    if is_archive(entry) and entry.is_file():  # whatever names its members have, it speaks for one student
+        return _from_archive(entry, stem, several=False)
     return _from_student(entry, stem) if entry.is_dir() else _from_path(entry, stem)
 
 

@@ -1,4 +1,7 @@
-"""How much memory a sandboxed kernel and all that it started hold: a limit per process cannot add them up."""
+"""What the kernel knows of a sandboxed process: the memory of all it started, its time in the run queue.
+
+A limit on memory per process cannot add them up; one on time would charge a submission for its neighbours.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,29 @@ def resident_mb(pidfd: int) -> float:
     Returns:
         0.0 where it has ended or shares this process's own namespace.
     """
-    found = re.search(r"^Pid:\s+(\d+)$", Path(f"/proc/self/fdinfo/{pidfd}").read_text(), re.MULTILINE)
-    own, theirs = _namespace("self"), _namespace(found[1]) if found else None
+    pid = _pid(pidfd)
+    own, theirs = _namespace("self"), _namespace(pid) if pid else None
     if theirs is None or theirs == own:
         return 0.0
     inside = (path for path in Path("/proc").glob("[0-9]*") if _namespace(path.name) == theirs)
     return sum(map(_share_kib, inside)) / 1024
+
+
+def queued_s(pidfd: int) -> float:
+    """Seconds that the main thread of a process was ready to run while others had the processors.
+
+    Returns:
+        0.0 where the process has ended or the kernel does not count it (proc(5): schedstat).
+    """
+    try:
+        return int(Path(f"/proc/{_pid(pidfd)}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
+def _pid(pidfd: int) -> str | None:
+    found = re.search(r"^Pid:\s+(\d+)$", Path(f"/proc/self/fdinfo/{pidfd}").read_text(), re.MULTILINE)
+    return found[1] if found else None
 
 
 def _share_kib(process: Path) -> int:

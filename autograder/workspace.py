@@ -43,6 +43,7 @@ class Written:
     updated: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
         """One line per thing worth saying; none where nothing happened."""
@@ -52,7 +53,7 @@ class Written:
         if self.updated:
             said.append(f"{self.folder}: {len(self.updated)} files updated, none of them yours")
         said += [f"{path}: kept as you changed it; the new version is {ASIDE}/{path}" for path in self.kept]
-        return said
+        return [*said, *self.notes]
 
 
 def course_root(start: Path | None = None) -> Path:

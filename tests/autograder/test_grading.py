@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import html.parser
 import json
 import shutil
@@ -13,8 +14,10 @@ import pytest
 
 from autograder.assignment import Limits, load_assignment
 from autograder.classroom import Plan, grade_class, opened_sandboxes
+from autograder.grade import named_otherwise
 from autograder.report import gradebook, html_report, plain
-from autograder.submission import collect
+from autograder.screen import remark
+from autograder.submission import Submission, collect
 from autograder.verify import verify
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -153,11 +156,14 @@ def test_grading_one_more_student_into_the_folder_keeps_the_grades_of_the_class(
     sandboxed, assignment, tmp_path
 ):
     _, out = graded(assignment, tmp_path / "class", {f"{s}_toy.py": b"x = 1" for s in ("ada", "bob")})
-    graded(assignment, tmp_path / "late", {"eve_toy.py": b"x = 1"}, out=out)
-    students = {name: (out / name).read_text() for name in ("gradebook.csv", "earlier-gradebook.csv")}
-    assert "eve" in students["gradebook.csv"]
-    assert "ada" in students["earlier-gradebook.csv"]
-    assert "bob" in students["earlier-gradebook.csv"]
+    for late in ("eve", "fay", "gus"):
+        graded(assignment, tmp_path / late, {f"{late}_toy.py": b"x = 1"}, out=out)
+    assert "gus" in (out / "gradebook.csv").read_text()
+    kept = [(out / f"earlier-gradebook-{n}.csv").read_text() for n in (1, 2, 3)]
+    assert "ada" in kept[0]
+    assert "bob" in kept[0]
+    assert "eve" in kept[1]
+    assert "fay" in kept[2]
 
 
 class Reader(html.parser.HTMLParser):
@@ -389,3 +395,27 @@ def test_what_a_hidden_test_hands_over_comes_out_nowhere(sandboxed, assignment, 
     for path in (out / "spy_toy").iterdir():
         assert "seen" in path.read_text(), "what was printed in public tests is shown"
         assert "987654321" not in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "notes"),
+    [
+        ("otto_hw2", ["the hand-in is named hw2, it was graded as hw1"]),
+        ("hw12-final", ["the hand-in is named hw12, it was graded as hw1"]),
+        ("ada_hw1", []),
+        ("ada_hw1_from_hw2", []),
+        ("ada_homework", []),
+        ("shw2", []),
+    ],
+)
+def test_a_hand_in_that_is_named_for_another_homework_is_graded_and_it_is_said(assignment, name, notes):
+    handed_in = Submission(name=name, student="s", origin="o")
+    assert named_otherwise(handed_in, dataclasses.replace(assignment, name="hw1")) == notes
+
+
+def test_a_students_own_exception_is_not_taken_for_the_graders(sandboxed, assignment, tmp_path):
+    code = "class Timeout(Exception): pass\ndef double(x): raise Timeout('no answer within 2 s')\n"
+    rows, _ = graded(assignment, tmp_path / "in", {"ada_toy.py": code.encode()})
+    row = rows["ada"]
+    assert "ran out of time" not in remark(row)
+    assert any("the code's own Timeout" in test.message for test in row.tests)

@@ -50,11 +50,19 @@ def checked(what: str | None) -> tuple[bool, list[str]]:
 
 
 def test_a_homework_is_checked_by_its_name_in_the_workspace(home):
-    assert checked("toy") == (False, ["q1: not solved yet", "q2: not solved yet", "0 of 11 public points"])
+    rest = "; hidden tests and the clean start decide on 9 more"
+    assert checked("toy") == (
+        False,
+        ["q1: not solved yet", "q2: not solved yet", f"0 of 11 public points{rest}"],
+    )
     solve(home, **SOLVED)
     assert checked("toy") == (
         True,
-        ["q1: correct (1 of 1 tests)", "q2: correct (1 of 1 tests)", "11 of 11 public points"],
+        [
+            "q1: correct so far (1 public tests; hidden ones decide on 3 points)",
+            "q2: correct so far (1 public tests; hidden ones decide on 4 points)",
+            f"11 of 11 public points{rest}",
+        ],
     )
 
 
@@ -111,12 +119,13 @@ def test_submit_warns_of_what_fails_and_packs_all_the_same(home):
 
 def test_what_submit_packs_is_graded(home, toy, sandboxed):
     solve(home, **SOLVED)
-    assert "11 of 11 public points" in list(make_submission("toy", home / "out"))
+    said = list(make_submission("toy", home / "out"))
+    assert [line for line in said if line.startswith("11 of 11 public points")]
     assignment = find(toy.parents[1])["toy"]
     (submission,) = collect([home / "out"], assignment)
     with opened_sandboxes(assignment, sandboxed, REPOSITORY / "mlsys_lab") as (workers, _):
         row = grade(submission, assignment, workers=workers, kernels=None, seed=0, stamp={})
-    assert (row.status, row.score) == ("graded", 18.0)
+    assert (row.status, row.score, row.message) == ("graded", 18.0, "")
 
 
 def test_an_unknown_homework_and_a_lab_are_not_handed_in(home):

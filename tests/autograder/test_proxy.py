@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +16,7 @@ from autograder.assignment import Limits
 from autograder.errors import CallTimeout, MemoryExceeded, ProtocolError, StudentError, WorkerDied
 from autograder.proxy import Worker
 from autograder.sandbox import Sandbox, View
+from autograder.usage import queued_s
 
 CELL = """
 import os, sys, signal, socket, time, threading
@@ -38,6 +42,7 @@ def swallow():
     while True:
         try: time.sleep(10)
         except BaseException: pass
+def nap(seconds): time.sleep(seconds); return "awake"
 def leave(code): os._exit(code)
 def crash(): os.kill(os.getpid(), signal.SIGSEGV); import ctypes; ctypes.string_at(0)
 def hungry(): return np.ones(1 << 30).sum()
@@ -68,8 +73,8 @@ def evil_error():
     raise ValueError
 """
 NAMES = [
-    "answer", "add", "divide", "Box", "box", "apply", "kind", "talk", "loop", "swallow", "leave", "crash",
-    "hungry",
+    "answer", "add", "divide", "Box", "box", "apply", "kind", "talk", "loop", "swallow", "nap", "leave",
+    "crash", "hungry",
     "swallow_call", "later", "wire", "deep", "lie", "evil_error",
 ]  # fmt: skip
 
@@ -297,6 +302,49 @@ def test_the_deadline_of_a_question_bounds_every_call(worker: Worker) -> None:
     worker.deadline = time.monotonic() + 0.2
     with pytest.raises(CallTimeout, match="used up"):
         worker.student.loop()
+
+
+def test_time_in_the_queue_for_a_processor_is_given_back_up_to_the_limit_again(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the kernel counts is played: it is not the submission's doing that others held the processors."""
+    worker.call_s = 0.3
+    began = time.monotonic()
+    monkeypatch.setattr(worker._life, "queued_s", lambda: 100.0 if time.monotonic() > began + 0.2 else 0.0)
+    assert worker.student.nap(0.45) == "awake"
+    monkeypatch.setattr(worker._life, "queued_s", lambda: 7.0)  # of earlier calls: none in this one
+    with pytest.raises(CallTimeout):
+        worker.student.nap(0.45)
+
+
+def test_a_loop_gets_no_more_than_the_limit_twice_however_long_it_queued(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker.call_s = 0.3
+    began = time.monotonic()
+    monkeypatch.setattr(worker._life, "queued_s", lambda: 1e3 * (time.monotonic() - began))
+    with pytest.raises(CallTimeout):
+        worker.student.loop()
+    assert 0.5 < time.monotonic() - began < 2.0
+
+
+def test_the_kernel_tells_how_long_a_process_queued_behind_another() -> None:
+    """Two busy processes on one processor: each waits about as long as it runs."""
+    processor = sorted(os.sched_getaffinity(0))[:1]
+    code = f"import os; os.sched_setaffinity(0, {processor})\nwhile True: pass"
+    pair = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
+    pidfd = os.pidfd_open(pair[0].pid)
+    try:
+        time.sleep(1.0)
+        queued = queued_s(pidfd)
+    finally:
+        for process in pair:
+            process.kill()
+            process.wait()
+    gone = queued_s(pidfd)
+    os.close(pidfd)
+    assert queued > 0.15
+    assert gone == 0.0
 
 
 @pytest.mark.parametrize(("code", "said"), [(0, "exit 0"), (3, "exit 3")])

@@ -383,8 +383,9 @@ def test_a_path_named_directly_may_be_a_link(tmp_path):
     _write(_folder(tmp_path / "ada") / "hw1.ipynb", b"1")
     (tmp_path / "one.ipynb").symlink_to(tmp_path / "ada" / "hw1.ipynb")
     (tmp_path / "all").symlink_to(tmp_path / "ada")
-    found = collect([tmp_path / "one.ipynb", tmp_path / "all"], HW)
-    assert [(s.student, s.data, s.error) for s in found] == [("all", b"1", ""), ("one", b"1", "")]
+    for name in ("one.ipynb", "all"):
+        (found,) = collect([tmp_path / name], HW)
+        assert (found.data, found.error) == (b"1", "")
 
 
 def _write(path: Path, data: bytes) -> Path:
@@ -459,3 +460,30 @@ def test_a_reader_that_does_not_answer_is_one_line(script, tmp_path, monkeypatch
     monkeypatch.setattr(archive, "MOST_SECONDS", 1.0)
     (found,) = collect([zipped(tmp_path / "a.zip", {"hw1.py": b"1"})], HW)
     assert found.error == archive.unpack_child.TOO_MUCH
+
+
+def test_an_archive_among_others_speaks_for_one_student_alone(tmp_path):
+    """Its members are named for neighbours; theirs stay theirs, whether a folder or a glob names them."""
+    folder = _folder(tmp_path / "class")
+    for name in ("ada", "fay"):
+        _write(folder / f"{name}_hw1.ipynb", b"own work")
+    zipped(
+        folder / "mal_hw1.zip", {"ada_hw1/hw1.ipynb": b"empty", "fay/hw1.ipynb": b"", "mal/hw1.ipynb": b"1"}
+    )
+    for named in ([folder], sorted(folder.iterdir())):
+        found = {s.name: s for s in collect(named, HW)}
+        assert set(found) == {"ada_hw1", "fay_hw1", "mal_hw1"}
+        assert all(s.counted for s in found.values())
+        assert found["ada_hw1"].data == found["fay_hw1"].data == b"own work"
+        assert "not one hw1.ipynb" in found["mal_hw1"].error
+
+
+def test_a_link_among_several_paths_is_not_followed(tmp_path):
+    secret = _write(tmp_path / "solution.ipynb", b"the answer")
+    (tmp_path / "mal_hw1.ipynb").symlink_to(secret)
+    other = _write(tmp_path / "ada_hw1.ipynb", b"1")
+    by_glob = {s.student: s for s in collect([tmp_path / "mal_hw1.ipynb", other], HW)}
+    assert "symbolic link" in by_glob["mal"].error
+    assert by_glob["ada"].data == b"1"
+    (alone,) = collect([tmp_path / "mal_hw1.ipynb"], HW)
+    assert alone.data == b"the answer", "the one that is named is meant"

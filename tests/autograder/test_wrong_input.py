@@ -105,7 +105,7 @@ HAND_INS = [
         "nbformat 99, not 4",
         "error",
     ),
-    HandIn("a function is missing", code("lacking", DOUBLE), HALF, "not found in the notebook: mean"),
+    HandIn("a function is missing", code("lacking", DOUBLE), HALF, "not found in the submission: mean"),
     HandIn(
         "syntax error", code("syntax", RIGHT + "\n\ndef mean(x)\n"), 0, r"SyntaxError.*\(cell 2, line 7\)"
     ),

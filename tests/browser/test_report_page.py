@@ -75,6 +75,8 @@ def test_a_report_reads_in_light_and_dark_and_asks_nobody_for_anything(graded, c
     if SHOTS:
         Path(SHOTS).mkdir(parents=True, exist_ok=True)
         page.screenshot(path=Path(SHOTS) / f"report-{scheme}.png")
+        page.locator("section.test.failed").first.scroll_into_view_if_needed()
+        page.screenshot(path=Path(SHOTS) / f"report-{scheme}-failed.png")
 
 
 # The least contrast of the page's own text colours to its ground, by WCAG 2's formula.
@@ -108,4 +110,4 @@ def test_the_terminals_table_fits_and_names_every_submission(graded, chromium):
         Path(SHOTS).mkdir(parents=True, exist_ok=True)
         page = chromium.new_page(viewport={"width": 1200, "height": 560})
         page.set_content(console.export_html())
-        page.screenshot(path=Path(SHOTS) / "terminal-table.png")
+        page.locator("pre").screenshot(path=Path(SHOTS) / "terminal-table.png")

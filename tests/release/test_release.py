@@ -170,6 +170,9 @@ def test_the_setup_cell_installs_the_wheel_beside_the_notebook_and_runs_again(re
     folder = released / "labs"
     without = ask(empty_python, "import autograder", folder)
     assert "No module named 'autograder'" in without.stderr
+    alone = ask(empty_python, SETUP, empty_python.parents[1])
+    assert alone.returncode == 1, "nothing is asked of an index by a name that anybody may register there"
+    assert "copy the course's folder wheels/ beside this notebook" in alone.stderr
     for _ in range(2):
         done = ask(empty_python, SETUP + "\nimport autograder\nprint(autograder.__file__)", folder)
         assert done.returncode == 0, done.stderr

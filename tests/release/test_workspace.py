@@ -12,7 +12,7 @@ import pytest
 
 from autograder import workspace as ws
 from autograder.assignment import UsageError
-from autograder.jupyter import settle_pairs, workspace_for
+from autograder.jupyter import prepare, settle_pairs, workspace_for
 from autograder.workspace import RECORD, course_root, make_workspace, write_tree
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -141,9 +141,16 @@ def test_a_notebook_saved_without_its_twin_brings_the_twin_along_and_keeps_the_o
     os.utime(notebook, (later, later))
     twin = notebook.with_suffix(".py")
     old = twin.read_text()
-    assert settle_pairs(tmp_path) == [twin]
+    ((written, kept),) = settle_pairs(tmp_path)
+    assert written == twin
     assert "in another editor" in twin.read_text()
-    assert [p.read_text() for p in (tmp_path / ".jupyter" / "backup").iterdir()] == [old]
+    assert kept.parent == tmp_path / "backup", "where its owner sees it"
+    assert kept.read_text() == old
+    os.utime(notebook, (later + 50, later + 50))
+    twin.write_text(old)
+    os.utime(twin, (later, later))
+    said = prepare(ROOT, tmp_path).lines()
+    assert [line for line in said if line.startswith("00_trust.py was older than its notebook")]
     twin.write_text(twin.read_text() + "\n# newer\n")
     os.utime(twin, (later + 100, later + 100))
     assert settle_pairs(tmp_path) == []
