@@ -1,7 +1,8 @@
-"""One peer of benchmarks/autograd.py in a process of its own: answers how long n steps of a workload took.
+"""One peer of benchmarks/autograd.py in a process of its own: how long do n steps of a workload take?
 
-Called as `python _autograd_child.py MODULE ARGUMENTS...`; MODULE has `prepare(arguments)`, which returns a line
-about itself and a function from a Work to a step, which returns its loss. One JSON object per line, both ways.
+Called as `python _autograd_child.py MODULE ARGUMENTS...`; MODULE has `prepare(arguments)`, which returns a
+line about itself and a function from a Work to a step, which returns its loss. One JSON object per line, both
+ways.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The workloads of benchmarks/autograd.py: sizes, first weights, data. NumPy alone, so that every peer has them.
+"""The workloads of benchmarks/autograd.py: sizes, first weights, data. NumPy alone, so every peer has them.
 
-mlp: 784-width-width-10 with ReLU and SGD. gpt: pre-norm GPT-2 blocks, GELU with tanh, an own head, Adam. chain:
-elementwise operations on 16 numbers, forward and backward.
+mlp: 784-width-width-10 with ReLU and SGD. gpt: pre-norm GPT-2 blocks, GELU with tanh, an own head, Adam.
+chain: elementwise operations on 16 numbers, forward and backward.
 """
 
 from __future__ import annotations
