@@ -1,7 +1,7 @@
 """Functions with torch.nn.functional's names and signatures, and mixed precision for them: `autocast`.
 
-Inside `autocast(dtype)` products run in that dtype and norms and losses in float32; parameters stay as they
-are (Micikevicius et al. 2018).
+Inside `autocast(dtype)` linear layers and convolutions run in that dtype, attention, norms and losses in
+float32; parameters stay as they are (Micikevicius et al. 2018).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ precision = Precision()
 
 
 class autocast:
-    """With this, linear layers, convolutions and attention compute in `dtype`: bfloat16 or float16."""
+    """With this, linear layers and convolutions compute in `dtype`: bfloat16 or float16."""
 
     def __init__(self, dtype: Any = ag.bfloat16, enabled: bool = True) -> None:
         self.dtype = np.dtype(dtype) if enabled else None
@@ -102,7 +102,7 @@ def scaled_dot_product_attention(
     query: Any, key: Any, value: Any, *, is_causal: bool = False, scale: float | None = None
 ) -> Any:
     """(B, H, T, d), (B, KV, S, d), (B, KV, S, dv) -> (B, H, T, dv); H / KV neighbouring heads share."""
-    return ag.attention(*narrowed(query, key, value), causal=is_causal, scale=scale)
+    return ag.attention(*map(widened, (query, key, value)), causal=is_causal, scale=scale)
 
 
 def reduced(loss: Any, reduction: str) -> Any:
