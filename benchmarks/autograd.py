@@ -69,7 +69,7 @@ class Side:
 
     def __init__(self, name: str, programs: Path, threads: int) -> None:
         environ = (
-            os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads)) | {"CPU": "1", "JAX_PLATFORMS": "cpu"}
+            os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads)) | {"DEV": "CPU", "JAX_PLATFORMS": "cpu"}
         )
         if threads == 1:
             environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
