@@ -16,7 +16,7 @@ from mlsys_lab._core.backend import NARROW
 from mlsys_lab.nn.init import Generator, drawn_from
 
 relu, silu, sigmoid, softplus, tanh = ag.relu, ag.silu, ag.sigmoid, ag.softplus, ag.tanh
-gelu, embedding, max_pool2d, avg_pool2d = ag.gelu, ag.embedding, ag.max_pool2d, ag.avg_pool2d
+gelu, max_pool2d, avg_pool2d = ag.gelu, ag.max_pool2d, ag.avg_pool2d
 
 
 class Precision(threading.local):
@@ -70,6 +70,18 @@ def conv2d(input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: 
     """(N, C, H, W), (O, C / groups, kh, kw), (O) -> (N, O, Ho, Wo)."""
     x, w, b = narrowed(input, weight, bias)
     return ag.conv2d(x, w, b, stride, padding, dilation, groups)
+
+
+def embedding(input: Any, weight: Any) -> Any:
+    """Integers (...), a table (entries, width) -> (..., width)."""
+    try:
+        return ag.embedding(input, weight)
+    except IndexError as error:
+        largest = np.max(np.asarray(input))
+        raise IndexError(
+            f"embedding expects indices below {weight.shape[0]} for weight {weight.shape}, got {largest}: "
+            "make the table as large as the vocabulary"
+        ) from error
 
 
 def softmax(input: Any, dim: int = -1) -> Any:
