@@ -68,9 +68,8 @@ class Side:
     """One side in a process of its own."""
 
     def __init__(self, name: str, programs: Path, threads: int) -> None:
-        environ = (
-            os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads)) | {"DEV": "CPU", "JAX_PLATFORMS": "cpu"}
-        )
+        environ = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
+        environ |= {"DEV": "CPU", "JAX_PLATFORMS": "cpu"}  # tinygrad's and jax's choice of a device
         if threads == 1:
             environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
         if name == "ours, SkylakeX kernels":
