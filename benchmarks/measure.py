@@ -119,18 +119,30 @@ def peers_environment(area: str) -> Path:
     return programs
 
 
-def arguments(description: str) -> argparse.Namespace:
-    """The options of every benchmark."""
+def arguments(description: str, *, threads: bool = False) -> argparse.Namespace:
+    """The options of every benchmark; `threads` adds --threads."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the table there")
     parser.add_argument(
         "--quick", action="store_true", help="one small round, to see that it runs; judges nothing"
     )
+    if threads:
+        parser.add_argument("--threads", type=int, default=1, metavar="N", help="of every library; 1 judges")
     return parser.parse_args()
 
 
-def report(rows: Sequence[Row], options: argparse.Namespace) -> int:
-    """Print the table, write the JSON, return the exit code: 1 where a bar is missed."""
+def report(
+    rows: Sequence[Row], options: argparse.Namespace, *, about: str = "", left_out: Sequence[str] = ()
+) -> int:
+    """Print the table, write the JSON, return the exit code: 1 where a bar is missed.
+
+    Args:
+        rows: what was measured.
+        options: from `arguments`.
+        about: added to the machine's line.
+        left_out: what could not be measured here, with the reason.
+    """
+    where = f"{machine()}; {about}" if about else machine()
     print(f"{'case':38} {'peer':18} {'ours':>9} {'peer':>9} {'ratio':>7}  {'spread':15} {'bar':>5}")
     for r in rows:
         bar = "" if r.bar is None else f"{r.bar:g}"
@@ -140,9 +152,13 @@ def report(rows: Sequence[Row], options: argparse.Namespace) -> int:
             f"{r.case:38} {r.peer_name:18} {r.ours:9.3f} {r.peer:9.3f} {r.ratio_median:7.3f}  {spread:15} "
             f"{bar:>5}{verdict}"
         )
-    print(f"unit: {rows[0].unit}; up to {rows[0].runs} rounds in turn; {machine()}")
+    print(f"unit: {rows[0].unit}; up to {rows[0].runs} rounds in turn; {where}")
+    for line in left_out:
+        print(f"left out: {line}")
     if options.json:
-        table = {"machine": machine(), "date": date.today().isoformat(), "rows": [r.as_json() for r in rows]}
+        table = {"machine": where, "date": date.today().isoformat(), "rows": [r.as_json() for r in rows]}
+        if left_out:
+            table["left_out"] = list(left_out)
         options.json.write_text(json.dumps(table, indent=1) + "\n")
     return 0 if options.quick or all(r.passed for r in rows) else 1
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mlsys_lab import autograd as ag
+from mlsys_lab.nn import functional as F
 from mlsys_lab.nn.init import Generator
 from mlsys_lab.nn.layers import Linear
 from mlsys_lab.nn.module import Module
@@ -82,7 +83,7 @@ class MultiHeadAttention(Module):
     def forward(self, x: Any, residual: Any = None, cache: KVCache | None = None, layer: int = 0) -> Any:
         """Attend; `residual` is added to the result, `cache` holds what came before x."""
         batch, positions, width = x.shape
-        qkv = self.c_attn(x)  # (B, T, (H + 2 KV) d)
+        qkv = F.widened(self.c_attn(x))  # (B, T, (H + 2 KV) d)
         if cache is None and self.rope_theta is None and self.n_kv_head == self.n_head:
             return self.c_proj(ag.packed_attention(qkv, self.n_head, causal=self.causal), residual)
         heads = qkv.reshape(batch, positions, self.n_head + 2 * self.n_kv_head, self.d_head)

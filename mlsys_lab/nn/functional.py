@@ -1,7 +1,7 @@
 """Functions with torch.nn.functional's names and signatures, and mixed precision for them: `autocast`.
 
-Inside `autocast(dtype)` products run in that dtype and norms and losses in float32; parameters stay as they
-are (Micikevicius et al. 2018).
+Inside `autocast(dtype)` linear layers and convolutions run in that dtype, attention, norms and losses in
+float32; parameters stay as they are (Micikevicius et al. 2018).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mlsys_lab._core.backend import NARROW
 from mlsys_lab.nn.init import Generator, drawn_from
 
 relu, silu, sigmoid, softplus, tanh = ag.relu, ag.silu, ag.sigmoid, ag.softplus, ag.tanh
-gelu, embedding, max_pool2d, avg_pool2d = ag.gelu, ag.embedding, ag.max_pool2d, ag.avg_pool2d
+gelu, max_pool2d, avg_pool2d = ag.gelu, ag.max_pool2d, ag.avg_pool2d
 
 
 class Precision(threading.local):
@@ -29,7 +29,7 @@ precision = Precision()
 
 
 class autocast:
-    """With this, linear layers, convolutions and attention compute in `dtype`: bfloat16 or float16."""
+    """With this, linear layers and convolutions compute in `dtype`: bfloat16 or float16."""
 
     def __init__(self, dtype: Any = ag.bfloat16, enabled: bool = True) -> None:
         self.dtype = np.dtype(dtype) if enabled else None
@@ -72,6 +72,18 @@ def conv2d(input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: 
     return ag.conv2d(x, w, b, stride, padding, dilation, groups)
 
 
+def embedding(input: Any, weight: Any) -> Any:
+    """Integers (...), a table (entries, width) -> (..., width)."""
+    try:
+        return ag.embedding(input, weight)
+    except IndexError as error:
+        largest = np.max(np.asarray(input))
+        raise IndexError(
+            f"embedding expects indices below {weight.shape[0]} for weight {weight.shape}, got {largest}: "
+            "make the table as large as the vocabulary"
+        ) from error
+
+
 def softmax(input: Any, dim: int = -1) -> Any:
     return ag.softmax(widened(input), axis=dim)
 
@@ -102,7 +114,7 @@ def scaled_dot_product_attention(
     query: Any, key: Any, value: Any, *, is_causal: bool = False, scale: float | None = None
 ) -> Any:
     """(B, H, T, d), (B, KV, S, d), (B, KV, S, dv) -> (B, H, T, dv); H / KV neighbouring heads share."""
-    return ag.attention(*narrowed(query, key, value), causal=is_causal, scale=scale)
+    return ag.attention(*map(widened, (query, key, value)), causal=is_causal, scale=scale)
 
 
 def reduced(loss: Any, reduction: str) -> Any:

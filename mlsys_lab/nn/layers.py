@@ -147,9 +147,9 @@ class MaxPool2d(Module):
 
 def activated(linear: Module, activation: Any, x: Any) -> Any:
     """activation(linear(x)), with the bias added in the activation's own pass."""
-    if type(linear) is not Linear or linear.bias is None or F.precision.dtype is not None:
+    if type(linear) is not Linear or linear.bias is None:
         return activation(linear(x))
-    return activation.after(F.linear(x, linear.weight), linear.bias)
+    return activation.after(F.linear(x, linear.weight), *F.narrowed(linear.bias))
 
 
 class Sequential(ModuleList):

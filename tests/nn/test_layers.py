@@ -194,6 +194,7 @@ WRONG = [
         r"\(\.\.\., 784\).*\(10, 784\).*\(64, 28\).*in_features=28",
     ),
     (lambda: F.mse_loss(ag.zeros((2,)), ag.zeros((2,)), "avg"), ValueError, "'avg'"),
+    (lambda: nn.Embedding(5, 2)(np.array([4, 9])), IndexError, r"below 5 for weight \(5, 2\), got 9"),
     (lambda: nn.MultiHeadAttention(10, 3), ValueError, "10, 3"),
     (lambda: nn.MultiHeadAttention(12, 4, 3), ValueError, "12, 4, 3"),
     (lambda: nn.Conv2d(4, 6, 3)(ag.zeros((1, 3, 8, 8))), ag.ShapeError, r"\(6, 4, 3, 3\)"),

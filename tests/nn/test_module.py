@@ -51,8 +51,8 @@ def test_torchs_bfloat16_is_taken():
 
 def test_a_state_dict_is_a_copy_and_loading_reaches_an_optimisers_arena():
     model = ours()
-    first = model.state_dict()
     optimizer = optim.SGD(model.parameters(), lr=0.1)
+    first = model.state_dict()
     x = ag.Tensor(np.ones((1, 1, 4, 4), np.float32))
     model(x).backward(np.arange(6, dtype=np.float32)[None])
     optimizer.step()
@@ -173,13 +173,15 @@ def test_safetensors_come_back_as_they_went(tmp_path):
         np.testing.assert_array_equal(found[name], wanted)
 
 
-def test_safetensors_are_the_bytes_that_the_format_describes(tmp_path):
+@pytest.mark.parametrize("name", ["x", "a name", "a longer name"])
+def test_safetensors_are_the_bytes_that_the_format_describes(tmp_path, name):
     path = tmp_path / "a.safetensors"
-    nn.save_safetensors({"x": np.array([1, 2], np.float32).reshape(1, 2)}, path)
+    nn.save_safetensors({name: np.array([1, 2], np.float32).reshape(1, 2)}, path)
     raw = path.read_bytes()
     length = int.from_bytes(raw[:8], "little")
     assert (8 + length) % 8 == 0
-    assert json.loads(raw[8 : 8 + length]) == {"x": {"dtype": "F32", "shape": [1, 2], "data_offsets": [0, 8]}}
+    entry = {"dtype": "F32", "shape": [1, 2], "data_offsets": [0, 8]}
+    assert json.loads(raw[8 : 8 + length]) == {name: entry}
     assert raw[8 + length :] == b"\x00\x00\x80\x3f\x00\x00\x00\x40"
 
 

@@ -118,9 +118,19 @@ def torch_losses(model, optimizer, x, y):
     return np.array(losses)
 
 
+@pytest.fixture(params=["numpy", "native"])
+def provider(request):
+    try:
+        chosen = ag.gemm_provider(request.param)
+    except ImportError as error:
+        pytest.skip(str(error))
+    with chosen:
+        yield
+
+
 @pytest.mark.parametrize("method", OPTIMIZERS)
 @pytest.mark.parametrize("make", [gpt, cnn])
-def test_losses_are_torchs_to_2e_6_over_50_steps_while_they_halve(make, method):
+def test_losses_are_torchs_to_2e_6_over_50_steps_while_they_halve(make, method, provider):
     ours, theirs, x, y = make()
     state = {k: torch.from_numpy(v) for k, v in ours.state_dict().items()}
     theirs.load_state_dict(state)
