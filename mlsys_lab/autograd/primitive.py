@@ -122,8 +122,11 @@ class Primitive:
         if self.keeps:
             out, kept = out
             values.append(kept)
-        if out.dtype is not dtype and self.same and is_float(dtype):
-            out = out.astype(dtype)
+        if out.dtype is not dtype and self.same:
+            if is_float(dtype):
+                out = out.astype(dtype)
+            elif out.dtype == np.float64:  # of integers and numbers
+                out = out.astype(np.float32)
         result = new(Tensor)
         result.data = out if out.shape or not isinstance(out, generic) else np.asarray(out)
         result.node = None

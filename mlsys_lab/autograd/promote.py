@@ -31,7 +31,11 @@ def agree(op: Any, dtype: Any, values: list[Any]) -> Any:
     """
     values = values[0] if op.variadic else values
     if dtype not in FLOATS:
-        found = [v.dtype for v in values if hasattr(v, "dtype") and v.dtype in FLOATS and v.shape]
+        found = [
+            v.dtype
+            for v in values
+            if hasattr(v, "dtype") and v.dtype in FLOATS and not isinstance(v, np.generic)
+        ]
         if not found:
             return dtype
         dtype = found[0]

@@ -25,12 +25,14 @@ class Unary(Primitive):
     __slots__ = ()
 
     def __call__(self, x: Any) -> Any:
-        if not isinstance(x, Tensor) or x.node is None or self.joint is not None or mode.observer is not None:
+        if not isinstance(x, Tensor) or x.node is None or not mode.recording:
+            return Primitive.__call__(self, x)
+        if self.joint is not None or mode.observer is not None:
             return Primitive.__call__(self, x)
         data = x.data
         out = self.forward(data)
         dtype, shape = out.dtype, out.shape
-        if dtype is not data.dtype or not shape or not mode.recording:
+        if dtype is not data.dtype or not shape:
             return Primitive.__call__(self, x)
         rule: Any = self.rules[0]
         result = new(Tensor)

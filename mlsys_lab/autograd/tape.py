@@ -130,43 +130,49 @@ def walk(
         if node not in grads:
             continue
         g = grads.pop(node)
-        if node.serial < latest[0]:
-            check_unchanged(node)
         if node.hooks is not None:
             g = call_hooks(node, g)
         if node.op is None or node in wanted:
             arrive(node, g, owned is not None and node in owned)
         for parent, rule, values in node.edges:
-            grad = (
-                rule.function(g, *values)
-                if not tracked
-                else rule.function(g, *node.op.tracked(node, values, rule))
-            )
-            if type(parent) is tuple:
-                add_each(grads, owned, parent, grad, g, node.op.custom)
-            elif (
-                parent in grads
-                or parent.op is None
-                or grad.shape != parent.shape
-                or grad.dtype is not parent.dtype
-            ):
-                add(grads, owned, parent, grad, grad is g or node.op.custom)
+            if tracked:
+                values = node.op.tracked(node, values, rule)
+            grad = rule.function(g, *values)
+            if type(parent) is tuple or parent in grads or parent.op is None or unlike(grad, parent):
+                add(grads, owned, parent, grad, g, node.op.custom)
             else:
                 grads[parent] = grad
         if free and node.op is not None:
             node.edges = None
 
 
-def add(grads: dict[Node, Any], owned: set[Node] | None, node: Node, part: Any, shared: bool) -> None:
-    """Add one path's gradient to a node's, in place where the sum is the engine's own."""
-    if part.dtype is not node.dtype or part.shape != node.shape:
-        if part.shape != node.shape:
-            part = unbroadcast(part, node.shape)
-        if part.dtype != node.dtype:
-            part = part.astype(node.dtype)
+def unlike(grad: Any, node: Node) -> bool:
+    """Whether a gradient lacks the dtype or shape of its node."""
+    return grad.dtype is not node.dtype or grad.shape != node.shape
+
+
+def add(grads: dict[Node, Any], owned: set[Node] | None, node: Any, part: Any, g: Any, custom: bool) -> None:
+    """Add one path's gradient to a node's, in place where the sum is the engine's own array.
+
+    Args:
+        grads: what was added so far.
+        owned: the nodes whose gradient nobody else holds; None while tensors are walked.
+        node: the parent, or the tuple of a joint rule's parents.
+        part: its gradient, or theirs.
+        g: the gradient that the rule was given, which it may have handed on.
+        custom: the rule is a user's and may hand on anything.
+    """
+    if type(node) is tuple:
+        for one, its in zip(node, part):  # noqa: B905
+            if one is not None and its is not None:
+                add(grads, owned, one, its, g, custom)
+        return
+    if unlike(part, node):
+        part = part if part.shape == node.shape else unbroadcast(part, node.shape)
+        part = part if part.dtype == node.dtype else part.astype(node.dtype)
     if node not in grads:
         grads[node] = part
-        if node.op is None and owned is not None and not shared and part.base is None:
+        if node.op is None and owned is not None and not custom and part is not g and part.base is None:
             owned.add(node)
     elif owned is not None and node in owned and node.shape:
         grads[node] += part
@@ -174,13 +180,6 @@ def add(grads: dict[Node, Any], owned: set[Node] | None, node: Node, part: Any, 
         grads[node] = grads[node] + part
         if owned is not None:
             owned.add(node)
-
-
-def add_each(grads: Any, owned: Any, parents: Any, parts: Any, g: Any, custom: bool) -> None:
-    """What `add` does, for each parent of a joint rule."""
-    for parent, part in zip(parents, parts, strict=True):
-        if parent is not None and part is not None:
-            add(grads, owned, parent, part, part is g or custom)
 
 
 def call_hooks(node: Node, g: Any) -> Any:
@@ -206,7 +205,14 @@ def note_change(array: Array) -> None:
     changes[id(owner)][low, high] = latest[0] = serial()
 
 
-def check_unchanged(node: Node) -> None:
+def check_unchanged(tape: list[Node]) -> None:
+    """Raise InplaceError where a value that a node of the tape saved was changed since."""
+    for node in tape:
+        if node.serial < latest[0]:
+            check_values(node)
+
+
+def check_values(node: Node) -> None:
     """Raise InplaceError where a value that this node saved was changed since."""
     for _, _, values in node.edges or ():
         for value in values:

@@ -15,7 +15,7 @@ import numpy as np
 from mlsys_lab._core.backend import Array, asarray, is_float
 from mlsys_lab.autograd.errors import DtypeError, GraphError, InplaceError, ShapeError
 from mlsys_lab.autograd.operators import Operators
-from mlsys_lab.autograd.tape import Node, leaf, mode, note_change, table, tape_of, walk
+from mlsys_lab.autograd.tape import Node, check_unchanged, leaf, mode, note_change, table, tape_of, walk
 
 new = object.__new__
 
@@ -223,6 +223,7 @@ def pull(
         given = start(output, gradient, create_graph)
         grads[node] = grads[node] + given if node in grads else given
     tape = tape_of(list(grads))
+    check_unchanged(tape)
     with Recording(create_graph):
         walk(
             tape,

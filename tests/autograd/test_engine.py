@@ -174,6 +174,13 @@ def test_python_floats_become_float32_and_arrays_keep_their_dtype():
     assert ag.zeros((2,), dtype=ag.bfloat16).dtype == np.dtype(ml_dtypes.bfloat16)
 
 
+@pytest.mark.parametrize(
+    "fn", [lambda x: x * 2.5, lambda x: x / 2, ag.exp, ag.mean, lambda x: x - np.float64(0.5)]
+)
+def test_integers_and_numbers_give_float32(fn):
+    assert fn(ag.Tensor(np.arange(3))).dtype == ag.float32
+
+
 # Wrong input: the exception and the words that help.
 
 
@@ -405,6 +412,15 @@ def test_a_learners_rule_takes_over_and_is_gone_afterwards():
     assert calls == [(2, 4)]
     np.testing.assert_allclose(ours[0], a.grad.numpy(), rtol=1e-6)
     np.testing.assert_allclose(ours[1], b.grad.numpy(), rtol=1e-6)
+
+
+def test_override_reaches_elementwise_operators_and_sums_over_broadcast_axes():
+    a, b = leaf(2, 3), leaf(3, seed=1)
+    with ag.override("multiply", lambda g, x, y: (g * y * 2, g * x * 2)):
+        y = a * b
+    y.backward(np.ones((2, 3), np.float32))
+    np.testing.assert_allclose(a.grad.numpy(), np.tile(2 * b.numpy(), (2, 1)), rtol=1e-6)
+    np.testing.assert_allclose(b.grad.numpy(), 2 * a.numpy().sum(0), rtol=1e-6)
 
 
 def test_an_observer_hears_each_operation_with_its_arguments_and_result():
