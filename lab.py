@@ -207,6 +207,8 @@ def prepare(command):
 def main(arguments):
     check_python()
     command = next((a for a in arguments if re.match(r"[a-z]+$", a)), "")
+    if command == "test" and not os.path.isdir(os.path.join(HERE, "tests")):
+        stop("the tests are in the instructors' repository; `python3 lab.py check` checks your own work")
     path = prepare(command)
     environment = dict(os.environ)
     environment.pop("PYTHONPATH", None)  # what lies there is not this project's

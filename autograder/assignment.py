@@ -37,11 +37,16 @@ class Limits:
 
 @dataclass(frozen=True)
 class Question:
-    """One question: its id (`q1`), a title, and the top-level names that its tests ask the student for."""
+    """One question: its id (`q1`), a title, and the top-level names that its tests ask the student for.
+
+    `points` is the sum of its tests, public and hidden; the students' copy of the toml holds it, since there
+    are no hidden tests beside it.
+    """
 
     id: str
     title: str
     names: tuple[str, ...] = ()
+    points: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,13 @@ class Assignment:
         """Every top-level name that some test asks for, in the order of the questions."""
         return tuple(dict.fromkeys(name for q in self.questions.values() for name in q.names))
 
+    def seed(self) -> int:
+        """Of the tests' random inputs: the same for a whole class, so that equal work gets equal marks.
+
+        Nobody without the hidden tests can tell it.
+        """
+        return int(self.version(), 16) % 2**32
+
     def version(self) -> str:
         """A hash of the tests and of assignment.toml: two gradings with the same version judged alike."""
         digest = hashlib.sha256()
@@ -120,10 +132,6 @@ def load_assignment(folder: Path, *, private: Path | None = None) -> Assignment:
 
 
 def _from_table(folder: Path, table: Mapping[str, Any], private: Path | None) -> Assignment:
-    questions = {
-        key: Question(key, str(q["title"]), tuple(q.get("names", ())))
-        for key, q in table.get("questions", {}).items()
-    }
     hidden_folders = [folder / "tests" / "hidden"]
     if table.get("private"):
         hidden_folders.append((folder / str(table["private"])).resolve())
@@ -132,13 +140,22 @@ def _from_table(folder: Path, table: Mapping[str, Any], private: Path | None) ->
     for extra in hidden_folders[1:]:
         if not extra.is_dir():
             raise UsageError(f"the folder of private tests {extra} is not there")
+    public = tuple(sorted((folder / "tests" / "public").glob("test_*.py")))
+    hidden = tuple(p for f in hidden_folders for p in sorted(f.glob("test_*.py")))
+    marked = marked_points([*public, *hidden])
+    questions = {
+        key: Question(
+            key, str(q["title"]), tuple(q.get("names", ())), float(q.get("points", marked.get(key, 0.0)))
+        )
+        for key, q in table.get("questions", {}).items()
+    }
     return Assignment(
         name=str(table["name"]),
         title=str(table["title"]),
         folder=folder,
         source=folder / str(table.get("source", f"{table['name']}.py")),
-        public=tuple(sorted((folder / "tests" / "public").glob("test_*.py"))),
-        hidden=tuple(p for f in hidden_folders for p in sorted(f.glob("test_*.py"))),
+        public=public,
+        hidden=hidden,
         points=float(table.get("points", 100)),
         manual_points=float(table.get("manual_points", 0)),
         clean_start=float(table.get("clean_start", 0)),
@@ -175,6 +192,26 @@ def find(root: Path) -> dict[str, Assignment]:
     homework = sorted(p.parent for p in (root / "assignments").glob("*/assignment.toml"))
     found = [load_lab(p) for p in labs] + [load_assignment(f) for f in homework]
     return {a.name: a for a in found}
+
+
+def marked_points(tests: Sequence[Path]) -> dict[str, float]:
+    """The points of each question, read off the marks of its tests without running anything."""
+    found: dict[str, float] = {}
+    for path in tests:
+        try:
+            tree = ast.parse(path.read_bytes())
+        except (SyntaxError, ValueError):
+            continue  # whoever runs the tests says what is wrong with the file
+        for function in (n for n in tree.body if isinstance(n, ast.FunctionDef)):
+            marks = {
+                ast.unparse(d.func).rpartition(".")[2]: d.args[0].value
+                for d in function.decorator_list
+                if isinstance(d, ast.Call) and d.args and isinstance(d.args[0], ast.Constant)
+            }
+            if isinstance(marks.get("points"), int | float) and isinstance(marks.get("question"), str):
+                question = str(marks["question"])
+                found[question] = found.get(question, 0.0) + float(str(marks["points"]))
+    return found
 
 
 def asked_names(cells: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from autograder.assignment import UsageError
+from autograder.assignment import Assignment, UsageError, load_assignment
 from autograder.local import LocalSession
 from autograder.reference import reference
 from autograder.workspace import course_root
+
+if TYPE_CHECKING:
+    from autograder.run_tests import TestResult
 
 _passed: dict[str, bool] = {}
 
@@ -42,7 +44,7 @@ def check(question: str, *functions: Any, **values: Any) -> Verdict:
 
     Example:
         >>> check("hw1.q1a", lru_misses)  # doctest: +SKIP
-        hw1.q1a: correct, 3 of 3 tests, 6 points
+        hw1.q1a: correct so far, 2 public tests, 4 of 6 points; hidden tests decide on the rest
     """
     _passed[question] = False
     try:
@@ -90,18 +92,25 @@ def _check(question: str, functions: tuple[Any, ...], values: Mapping[str, Any])
         print(f"{question}: not solved yet")
         return False
     only = functions[0] if len(functions) == 1 and not values else None
-    results = run_tests(
-        _public_tests(name), LocalSession(named, only), seed=secrets.randbits(32), question=part
-    )
+    assignment = _assignment(name)
+    session = LocalSession(named, only, call_s=assignment.limits.call_s)
+    results = run_tests(assignment.public, session, seed=secrets.randbits(32), question=part)
     if not results:
         raise LookupError(f"no test of {name} belongs to {part!r}")
+    try:
+        return _said(question, results, assignment)
+    finally:
+        _show_printed(session.printed.getvalue())
+
+
+def _said(question: str, results: list[TestResult], assignment: Assignment) -> bool:
+    """Say how the tests went; True where all passed."""
     failed = [r for r in results if not r.passed]
     if failed and all(r.message.startswith("NotImplementedError") for r in failed):
         print(f"{question}: not solved yet")
         return False
     if not failed:
-        tests, points = _count(len(results), "test"), _count(sum(r.points for r in results), "point")
-        print(f"{question}: correct, {tests}, {points}")
+        print(f"{question}: {_correct(results, assignment)}")
         return True
     from autograder.feedback import show_failure
 
@@ -116,13 +125,34 @@ def _split(question: str) -> tuple[str, str]:
     return name, part
 
 
-def _public_tests(name: str) -> list[Path]:
+def _correct(results: list[TestResult], assignment: Assignment) -> str:
+    public = sum(r.points for r in results)
+    asked = assignment.questions.get(results[0].question)
+    if asked is None or asked.points <= public:
+        return f"correct, {_count(len(results), 'test')}, {_count(public, 'point')}"
+    rest = f"{public:g} of {asked.points:g} points; hidden tests decide on the rest"
+    return f"correct so far, {_count(len(results), 'public test')}, {rest}"
+
+
+def _show_printed(text: str, most: int = 12) -> None:
+    """What the learner's code printed while it was tested: print is how people look into their functions."""
+    lines = [line[:200] for line in text.splitlines() if line.strip()]
+    if lines:
+        more = [f"... and {len(lines) - most} lines more"] if len(lines) > most else []
+        print("\n  ".join(["your code printed:", *lines[:most], *more]))
+
+
+def _assignment(name: str) -> Assignment:
     root = course_root()
     if name.startswith("lab"):
-        found = sorted((root / "labs" / "checks").glob(f"test_{name.removeprefix('lab')}.py"))
+        checks = root / "labs" / "checks" / f"test_{name.removeprefix('lab')}.py"
+        folder = root / "labs"
+        found = Assignment(name, "", folder, folder, tuple(p for p in [checks] if p.is_file()), is_lab=True)
     else:
-        found = sorted((root / "assignments" / name / "tests" / "public").glob("test_*.py"))
-    if not found:
+        folder = root / "assignments" / name
+        there = (folder / "assignment.toml").is_file()
+        found = load_assignment(folder) if there else Assignment(name, "", folder, folder, ())
+    if not found.public:
         raise LookupError(f"{root} holds no checks for {name!r}: is the name right, and the folder complete?")
     return found
 

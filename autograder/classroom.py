@@ -13,7 +13,6 @@ import importlib
 import json
 import multiprocessing
 import os
-import secrets
 import signal
 import sys
 import tempfile
@@ -275,7 +274,7 @@ def _grade_in_child(
     with ExitStack() as stack:
         try:
             workers, kernels = sandboxes or _sandboxes(stack, assignment, plan)
-            seed = secrets.randbits(32)
+            seed = assignment.seed()
             row = grade(submission, assignment, workers=workers, kernels=kernels, seed=seed, stamp=stamp)
         except Exception as error:  # the grader's own fault: said as such, and this row's alone
             said = f"the grader failed on it ({type(error).__name__}); grade it by hand and report this"

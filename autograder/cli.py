@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -89,6 +91,7 @@ def grade(
         raise UsageError(
             f"{assignment.name} has no bundled samples: name what to grade after {assignment.name}"
         )
+    _need([*assignment.preload, *(["nbval", "ipykernel"] if nbval else [])], "grade")
     level = choose(sandbox)
     if level == "none" and sandbox != "none" and not bundled:
         raise UsageError(
@@ -121,6 +124,16 @@ def grade(
     print(f"Sandbox: {level}. {closing(rows, target)}")
 
 
+def _need(modules: Iterable[str], command: str) -> None:
+    """Say which packages an environment that was set up for something else lacks."""
+    tops = dict.fromkeys(module.partition(".")[0] for module in modules)
+    missing = ", ".join(top for top in tops if importlib.util.find_spec(top) is None)
+    if missing:
+        raise UsageError(
+            f"this environment has no {missing}: `python3 lab.py {command}` installs what it needs"
+        )
+
+
 class Interrupted(Exception):
     """Ctrl-C, with what to say; exit code 130."""
 
@@ -141,10 +154,14 @@ def verify(
     """
     from autograder.sandbox import choose
     from autograder.verify import verify as run
+    from autograder.workspace import is_students
 
     course = _course(context)
+    if is_students(course.root):
+        raise UsageError("this is the students' repository: solutions are verified in the instructors' one")
     found = find(course.root)
     chosen = list(found.values()) if name == "all" else [course.assignment(name)]
+    _need([m for a in chosen for m in a.preload] + ["nbval", "ipykernel"], "verify")
     level = choose(sandbox)
     outcomes: list[dict[str, Any]] = []
     for assignment in chosen:
@@ -186,13 +203,15 @@ def release(
 @app.command()
 def check(
     context: typer.Context,
-    notebook: Annotated[Path | None, typer.Argument(metavar="NOTEBOOK", help="Yours; default: here.")] = None,
+    notebook: Annotated[
+        Path | None, typer.Argument(metavar="NOTEBOOK|HW|LAB", help="Default: the one here.")
+    ] = None,
 ) -> None:
     """Run the public checks on your own work.
 
     As its notebook would; without a sandbox.
 
-    Example: mlsys-lab check assignments/hw1/hw1.ipynb
+    Example: mlsys-lab check hw1
     """
     from autograder.own_work import check_notebook
 

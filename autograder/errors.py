@@ -15,7 +15,10 @@ class StudentError(Exception):
         message: its text, capped.
         cell: number of the code cell, from 1, where it is known.
         line: the line within that cell, from 1.
+        call: `f([3, 1])`, the call that raised, where it may be shown.
     """
+
+    call = ""
 
     def __init__(self, kind: str, message: str, cell: int | None = None, line: int | None = None) -> None:
         super().__init__(kind, message, cell, line)
@@ -30,7 +33,7 @@ class StudentError(Exception):
     def public(self) -> str:
         """One line for the student: kind, text and place."""
         text = " ".join(f"{self.kind}: {self.message}".split()) if self.message else self.kind
-        return f"{text} ({self.place})" if self.place else text
+        return text + (f" ({self.place})" if self.place else "") + (f" in {self.call}" if self.call else "")
 
     def withheld(self) -> str:
         """What of it may be said of a hidden test: nothing that the code could choose to carry inputs out."""

@@ -56,11 +56,20 @@ def described(mismatch: Mismatch) -> list[str]:
     pair = _numeric_pair(mismatch)
     if pair is not None and pair[0].ndim:
         expected, actual = pair
+        lines += _first_off(mismatch, expected, actual)
         gap = np.abs(actual - expected)
         worst = np.unravel_index(int(np.argmax(np.where(np.isnan(gap), np.inf, gap))), gap.shape)
         place = ", ".join(str(int(i)) for i in worst)
         lines.append(f"most off at [{place}]: expected {expected[worst]:.6g}, yours {actual[worst]:.6g}")
     return lines
+
+
+def _first_off(mismatch: Mismatch, expected: np.ndarray, actual: np.ndarray) -> list[str]:
+    """Of a row of whole numbers, where it leaves the right way: what follows may only follow from that."""
+    if expected.ndim != 1 or np.asarray(mismatch.expected).dtype.kind not in "iub":
+        return []
+    first = int(np.argmax(actual != expected))
+    return [f"first off at [{first}]: expected {expected[first]:.6g}, yours {actual[first]:.6g}"]
 
 
 def drawn(mismatch: Mismatch) -> str | None:
@@ -99,8 +108,18 @@ def _draw_lines(figure: Any, expected: np.ndarray, actual: np.ndarray) -> None:
     apart.bar(index, actual - expected, color=YOURS)
     apart.axhline(0, color=EXPECTED, linewidth=0.8)
     apart.set_title("Difference: yours - expected", fontsize=9)
+    if _far_apart(expected, actual):
+        both.set_yscale("symlog")
+        apart.set_yscale("symlog")
     for axes in (both, apart):
         axes.set_xlabel("index")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+
+
+def _far_apart(*sides: np.ndarray) -> bool:
+    """Do the values differ by more than a thousandfold, so that the small ones would lie on the axis?"""
+    sizes = np.abs(np.concatenate([s[np.isfinite(s) & (s != 0)] for s in sides]))
+    return bool(sizes.size) and bool(sizes.max() > 1_000 * sizes.min())
 
 
 def _draw_grids(figure: Any, expected: np.ndarray, actual: np.ndarray) -> None:

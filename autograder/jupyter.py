@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+import webbrowser
 from pathlib import Path
 
 import nbformat
@@ -133,12 +134,21 @@ def server_command(workspace: Path, *, browser: bool, port: int) -> list[str]:
     return command
 
 
+def running(workspace: Path) -> str:
+    """The address of a JupyterLab that runs in this workspace, with its token; nothing where none does."""
+    from jupyter_server.serverapp import list_running_servers
+
+    runtime = workspace / PRIVATE / "runtime"
+    servers = list(list_running_servers(str(runtime))) if runtime.is_dir() else []
+    return f"{servers[0]['url']}lab?token={servers[0]['token']}" if servers else ""
+
+
 def open_lab(*, no_browser: bool = False, port: int = 0, start: Path | None = None) -> int:
     """Make or renew the workspace and run JupyterLab there until it ends.
 
     Args:
         no_browser: print the address and open no browser.
-        port: the port to listen on; 0 for any free one.
+        port: the port to listen on; 0 for any free one, or the server that runs here already.
         start: where to look for the course; the current folder where None.
 
     Returns:
@@ -154,6 +164,12 @@ def open_lab(*, no_browser: bool = False, port: int = 0, start: Path | None = No
     root, workspace = workspace_for(start)
     for line in prepare(root, workspace).lines():
         print(line, flush=True)
+    already = running(workspace)
+    if already and not port:
+        print(f"JupyterLab already runs in this workspace: {already}", flush=True)
+        if not no_browser:
+            webbrowser.open(already)
+        return 0
     server = subprocess.Popen(
         server_command(workspace, browser=not no_browser, port=port),
         env=environment(workspace),

@@ -7,8 +7,9 @@ inference and operations; then the words and signs that all of them share.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from autograder.notebook import header
 
@@ -30,15 +31,22 @@ def overview(sources: Sequence[Path]) -> str:
         f"| {f['minutes']} | {f['points']:g} | {', '.join(f['needs']) or 'nothing further'} |"
         for number, (source, f) in facts.items()
     ]
-    paths = []
-    for path in PATHS:
-        steps = [
-            f"[{n} {f['title']}]({s.stem}.ipynb)" for n, (s, f) in facts.items() if path in f.get("paths", ())
-        ]
-        if steps:
-            paths.append(f"- **{path.capitalize()}**: {', then '.join(steps)}.")
     template = TEXT.read_text(encoding="utf-8")
-    return template.replace("{rows}", "\n".join(rows)).replace("{paths}", "\n".join(paths))
+    return template.replace("{rows}", "\n".join(rows)).replace("{paths}", _paths(facts))
+
+
+def _paths(facts: Mapping[str, tuple[Path, Mapping[str, Any]]]) -> str:
+    """The ways through the labs: as one where all of them are the same steps."""
+    ways = {
+        path: ", then ".join(
+            f"[{n} {f['title']}]({s.stem}.ipynb)" for n, (s, f) in facts.items() if path in f.get("paths", ())
+        )
+        for path in PATHS
+    }
+    if len(set(ways.values())) == 1 and ways[PATHS[0]]:
+        return f"So far one way serves everybody ({', '.join(PATHS)}): {ways[PATHS[0]]}."
+    steps = [f"- **{path.capitalize()}**: {way}." for path, way in ways.items() if way]
+    return "Nobody has to do all of it. Each way through is complete in itself:\n\n" + "\n".join(steps)
 
 
 def write(folder: Path) -> Path:

@@ -10,7 +10,7 @@ import io
 import json
 import secrets
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,11 @@ from autograder.local import LocalSession
 from autograder.notebook import NotebookError, code_cells, sanitised
 from autograder.run_tests import TestResult, run_tests
 from autograder.submission import safe_name
-from autograder.workspace import course_root
+from autograder.workspace import course_root, is_workspace
+
+_UNSOLVED = "not solved yet"
+#: What stands in a written answer that nobody has written.
+_UNWRITTEN = b'"Write here.'
 
 DISTRIBUTION = "mlsys-lab-course"
 
@@ -30,7 +34,8 @@ def check_notebook(notebook: Path | None, say: Callable[[str], Any]) -> bool:
     """Run the public checks on a notebook or .py and say per question how it did.
 
     Args:
-        notebook: yours; None takes the only one in the current folder that an assignment knows.
+        notebook: yours, or the name of its homework or lab; None takes the only one in the current folder
+            that an assignment knows.
         say: told a line at a time.
 
     Returns:
@@ -39,10 +44,13 @@ def check_notebook(notebook: Path | None, say: Callable[[str], Any]) -> bool:
     Raises:
         UsageError: there is no such file, it cannot be read, or no assignment has its name.
     """
-    path = notebook or _only_one(Path.cwd())
+    path = _named(notebook) if notebook else _only_one(Path.cwd())
     if not path.is_file():
-        raise UsageError(f"there is no file {path}: name your notebook, as in `mlsys-lab check hw1.ipynb`")
+        raise UsageError(f"there is no file {path}: name your notebook, as in `mlsys-lab check hw1`")
     assignment = _assignment_of(path)
+    own = _own_copy(path)
+    if own is not None:
+        say(f"this is the copy that came with the course; yours is {own}")
     try:
         cells = code_cells(path.read_bytes(), path.suffix.lower())
     except NotebookError as error:
@@ -57,9 +65,34 @@ def check_notebook(notebook: Path | None, say: Callable[[str], Any]) -> bool:
     return all(r.passed for r in results)
 
 
+def _named(given: Path) -> Path:
+    """A notebook by its path, or one's own by the name of its homework or lab."""
+    if given.exists() or given.suffix:
+        return given
+    known = find(course_root())
+    if given.name != str(given) or given.name not in known:
+        return given
+    return _home(given.name, known) / f"{known[given.name].source.stem}.ipynb"
+
+
+def _own_copy(path: Path) -> Path | None:
+    """The notebook of the same place in workspace/, where the one at hand is not in there but beside it."""
+    path = path.resolve()
+    for root in path.parents:
+        if is_workspace(root):
+            return None
+        if is_workspace(root / "workspace"):
+            own = root / "workspace" / path.relative_to(root)
+            return own if own.is_file() else None
+    return None
+
+
 def _public_results(cells: list[str], assignment: Assignment) -> tuple[list[TestResult], list[str]]:
     namespace, problems = run_slice(cells, assignment.wanted)
-    results = run_tests(assignment.public, LocalSession(namespace), seed=secrets.randbits(32))
+    session = LocalSession(
+        namespace, call_s=assignment.limits.call_s, missing="is not defined in the notebook"
+    )
+    results = run_tests(assignment.public, session, seed=secrets.randbits(32))
     return results, [problem.public() for problem in problems]
 
 
@@ -69,16 +102,20 @@ def _line(results: list[TestResult], question: str) -> str:
         return f"{question}: correct ({passed} of {passed} tests)"
     first = next(r for r in results if not r.passed)
     if all(r.passed or r.message.startswith("NotImplementedError") for r in results):
-        return f"{question}: not solved yet"
+        return f"{question}: {_UNSOLVED}"
     share = f"{passed} of {len(results)} tests pass"
     return f"{question}: {share}. First that does not: {first.title}: {first.message}"
+
+
+def _failing(results: list[TestResult]) -> list[str]:
+    return list(dict.fromkeys(r.question for r in results if not r.passed))
 
 
 def _only_one(folder: Path) -> Path:
     known = {a.source.stem for a in find(course_root(folder)).values()}
     found = [p for p in sorted(folder.glob("*.ipynb")) if p.stem in known]
     if len(found) != 1:
-        raise UsageError("name the notebook to check, as in `mlsys-lab check assignments/hw1/hw1.ipynb`")
+        raise UsageError("name the notebook to check, as in `mlsys-lab check hw1`")
     return found[0]
 
 
@@ -109,8 +146,10 @@ def make_submission(homework: str, out: Path) -> Iterator[str]:
     Raises:
         UsageError: there is no such homework here.
     """
-    folder = _work_folder(homework)
-    notebook = folder / f"{homework}.ipynb"
+    known = find(course_root())
+    if homework in known and known[homework].is_lab:
+        raise UsageError(f"{homework} is a lab: its checks are for yourself, nothing of it is handed in")
+    notebook = _home(homework, known) / f"{homework}.ipynb"
     if not notebook.is_file():
         raise UsageError(f"there is no {notebook}: is your work elsewhere, or not saved yet?")
     data = notebook.read_bytes()
@@ -127,13 +166,14 @@ def make_submission(homework: str, out: Path) -> Iterator[str]:
     yield "rename it if your instructor knows you by another name: NAME_" + f"{homework}.zip"
 
 
-def _work_folder(homework: str) -> Path:
-    """The student's own tree: workspace/ where there is one, else the tree one stands in."""
-    for root in (Path.cwd() / "workspace", course_root()):
-        if (root / "assignments" / homework).is_dir():
-            return root / "assignments" / homework
-    known = ", ".join(n for n, a in find(course_root()).items() if not a.is_lab)
-    raise UsageError(f"there is no homework {homework!r} here; there are: {known or 'none'}")
+def _home(name: str, known: Mapping[str, Assignment]) -> Path:
+    """The folder of a homework or lab in the student's own tree: workspace/ where there is one, else this."""
+    inside = Path("labs") if name in known and known[name].is_lab else Path("assignments", name)
+    for root in (Path.cwd() / "workspace", course_root() / "workspace", course_root()):
+        if (root / inside).is_dir():
+            return root / inside
+    names = ", ".join(n for n, a in known.items() if not a.is_lab)
+    raise UsageError(f"there is no homework {name!r} here; there are: {names or 'none'}")
 
 
 def _warnings(data: bytes, notebook: Path, homework: str) -> Iterator[str]:
@@ -153,8 +193,15 @@ def _warnings(data: bytes, notebook: Path, homework: str) -> Iterator[str]:
         results, _ = _public_results(code_cells(data), _assignment_of(notebook))
     except UsageError:
         return
+    lines = {q: _line([r for r in results if r.question == q], q) for q in _failing(results)}
+    unsolved = [q for q, line in lines.items() if line.endswith(_UNSOLVED)]
+    yield from (f"warning: {line}" for q, line in lines.items() if q not in unsolved)
+    if unsolved:
+        yield f"warning: {_UNSOLVED}: {', '.join(unsolved)}"
     score, most = sum(r.score for r in results), sum(r.points for r in results)
     yield f"{score:g} of {most:g} public points"
+    if _UNWRITTEN in data:
+        yield "warning: the written answer still says `Write here.`"
 
 
 def _stale(notebook: bytes, twin: bytes) -> bool:
@@ -181,7 +228,13 @@ def _failing_cells(data: bytes, folder: Path, timeout_s: int = 120) -> list[str]
 
     notebook = nbformat.reads(sanitised(data).decode("utf-8"), as_version=4)
     client = NotebookClient(
-        notebook, timeout=timeout_s, allow_errors=True, resources={"metadata": {"path": str(folder)}}
+        notebook,
+        timeout=timeout_s,
+        allow_errors=True,
+        resources={"metadata": {"path": str(folder)}},
+        extra_arguments=[
+            "--log-level=40"
+        ],  # errors alone: what a kernel warns of is not the student's business
     )
     try:
         client.execute()

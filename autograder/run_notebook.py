@@ -146,8 +146,11 @@ class _Reader:
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
         outcome = yield
         report = outcome.get_result()
+        if report.when == "call" and getattr(item.parent, "timed_out", False) and self.failed_cell is None:
+            # Also where the cell swallowed the interrupt and went on, so that nbval has nothing to report.
+            self.failed_cell, self.error = self.passed + 1, f"no end within {self.cell_timeout_s:g} s"
         # A skip, an expected failure and an error are no pass.
-        if report.when == "call" and report.passed and not hasattr(report, "wasxfail"):
+        elif report.when == "call" and report.passed and not hasattr(report, "wasxfail"):
             self.passed += 1
         elif not report.passed and self.failed_cell is None:
             self.failed_cell = self.passed + 1

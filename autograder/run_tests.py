@@ -7,6 +7,7 @@ alone.
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 import traceback
@@ -73,7 +74,7 @@ def run_tests(
     Args:
         paths: pytest files; their tests carry `question`, `points` and, where it is so, `hidden`.
         session: keeps the student's code.
-        seed: of the fixture `rng`; another one each grading, so that inputs cannot be learnt by heart.
+        seed: of the fixture `rng`.
         question: only the tests of this question.
 
     Returns:
@@ -213,6 +214,7 @@ def title_of(item: pytest.Item) -> str:
 
 def _result(item: pytest.Item, error: BaseException | None, seconds: float) -> TestResult:
     hidden = is_hidden(item)
+    error = _rebound(error, item.path)
     return TestResult(
         name=item.name,
         title=title_of(item),
@@ -224,6 +226,19 @@ def _result(item: pytest.Item, error: BaseException | None, seconds: float) -> T
         seconds=seconds,
         mismatch=error if isinstance(error, Mismatch) and not hidden else None,
     )
+
+
+def _rebound(error: BaseException | None, test: Path) -> BaseException | None:
+    """Say of a function whose name was bound to a value since what happened: Python names only the type."""
+    if not isinstance(error, TypeError) or not str(error).endswith("object is not callable"):
+        return error
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    called = re.findall(r"\bstudent\.(\w+)\(", frame.line or "")
+    if Path(frame.filename) != test or len(set(called)) != 1:
+        return error
+    kind = str(error).split("'")[1]
+    text = f"{called[0]} is a value of type {kind}, not a function: is the name used again further down?"
+    return StudentError("TypeError", text)
 
 
 def _public(error: BaseException, test: Path) -> str:

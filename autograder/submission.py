@@ -3,8 +3,9 @@
 A folder or archive with the assignment's own notebook or .py at its top is one submission; otherwise each
 entry in it is one. Nobody vanishes: in a class's folder every entry that is not hidden gets a row, whatever
 it is; only what instructors put there is passed over (files named `README*`, `*.toml`, `*.csv`) and what
-systems leave behind (`__pycache__`, `__MACOSX`). A folder that holds its own notebook and also entries with
-`_` in their names, as hand-ins have, is a class's folder too. Symbolic links within a folder are refused.
+systems leave behind (`__pycache__`, `__MACOSX`). A folder that holds its own notebook and also entries that
+are named as hand-ins are (`ada_hw1.ipynb`, `ben_x/`) is a class's folder too. Symbolic links within a folder
+are refused.
 What cannot be read becomes a submission with an error: one bad hand-in gives one clear row and touches no
 other.
 """
@@ -120,7 +121,7 @@ def _from_folder(path: Path, stem: str) -> list[Submission]:
     """A student's folder or a class's, as it was named on the command line."""
     entries = [entry for entry in sorted(path.iterdir()) if not _passed_over(entry.name, entry.is_dir())]
     own = [entry for entry in entries if entry.name in _own_names(stem)]
-    others = [entry for entry in entries if _stem(entry.name) != stem and _like_a_hand_in(entry)]
+    others = [entry for entry in entries if _stem(entry.name) != stem and _like_a_hand_in(entry, stem)]
     if own and not others:
         return [replace(s, **_named(path.name)) for s in _netted(_from_student, path, stem)]
     if own:  # the first is graded, its pair is not; it stands under the folder's name
@@ -144,9 +145,12 @@ def _passed_over(name: str, folder: bool) -> bool:
     return not folder and (name.upper().startswith("README") or name.lower().endswith((".toml", ".csv")))
 
 
-def _like_a_hand_in(entry: Path) -> bool:
-    fits = entry.suffix.lower() in KINDS or is_archive(entry) or (entry.is_dir() and not entry.is_symlink())
-    return fits and "_" in _stem(entry.name)
+def _like_a_hand_in(entry: Path, stem: str) -> bool:
+    name = _stem(entry.name)
+    if entry.is_dir() and not entry.is_symlink():
+        return "_" in name
+    file = entry.suffix.lower() in KINDS or is_archive(entry)
+    return file and "_" in name and stem.casefold() in name.casefold()  # not a student's own `my_plots.py`
 
 
 def _from_entry(entry: Path, stem: str) -> list[Submission]:

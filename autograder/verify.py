@@ -94,9 +94,13 @@ def _full_marks(results: Sequence[TestResult]) -> Finding:
 def _points(assignment: Assignment, results: Sequence[TestResult]) -> Finding:
     total = sum(r.points for r in results) + assignment.clean_start
     public = sum(r.points for r in results if not r.hidden)
-    said = (f"the tests and the clean start add up to {total:g}",) if total != assignment.points else ()
+    said = [f"the tests and the clean start add up to {total:g}"] if total != assignment.points else []
+    for question in assignment.questions.values():
+        own = sum(r.points for r in results if r.question == question.id)
+        if question.points and question.points != own:
+            said.append(f"{question.id}: {question.points:g} points by the marks, {own:g} by the tests run")
     claim = f"its points add up to {assignment.points:g} ({public:g} of them in public tests)"
-    return Finding(claim, total == assignment.points, said)
+    return Finding(claim, not said, tuple(said))
 
 
 def _planted(

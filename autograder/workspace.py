@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from autograder.assignment import Assignment, UsageError, find
+from autograder.assignment import Assignment, UsageError, find, load_assignment
 from autograder.overview import overview
 from autograder.pair import CELL_FILTER, NOTEBOOK_FILTER, write_notebook, write_percent
 from autograder.student import packed_reference, student_notebook
@@ -84,6 +84,11 @@ def is_tree(folder: Path) -> bool:
     return (folder / "labs" / "checks").is_dir() or any((folder / "assignments").glob("*/assignment.toml"))
 
 
+def is_students(folder: Path) -> bool:
+    """Is a folder one that students get or work in, without solutions?"""
+    return (folder / RECORD).is_file()
+
+
 def is_workspace(folder: Path) -> bool:
     """Is a folder one that `make_workspace` wrote, to be worked in?"""
     return (folder / RECORD).is_file() and _read_record(folder).get("kind") == "workspace"
@@ -129,6 +134,7 @@ def recorded(folder: Path) -> set[str]:
 def reduced_toml(path: Path) -> str:
     """What students need of an assignment.toml: titles, points, the names that are asked for."""
     table = tomllib.loads(path.read_text(encoding="utf-8"))
+    points = {q.id: q.points for q in load_assignment(path.parent).questions.values()}
     lines = [f"{key} = {json.dumps(table[key], ensure_ascii=False)}" for key in TOML_KEYS if key in table]
     if "limits" in table:
         lines += ["", "[limits]", *(f"{k} = {json.dumps(v)}" for k, v in table["limits"].items())]
@@ -139,6 +145,7 @@ def reduced_toml(path: Path) -> str:
             for k in ("title", "names")
             if k in question
         ]
+        lines += [f"points = {points[key]:g}"] if points.get(key) else []
     return "\n".join(lines) + "\n"
 
 

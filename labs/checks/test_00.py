@@ -110,7 +110,7 @@ def test_cells_run_before_one_above(student):
 @pytest.mark.question("q2")
 @pytest.mark.points(1)
 def test_runs_that_no_cell_shows(student):
-    """The runs that left no count behind are counted."""
+    """The runs that left no count behind are counted, also where no cell ran or no cell is there."""
     for counts, _, _, lost in COUNTS:
         close(part(student.read_counts(counts), 2), lost, input=counts)
 

@@ -16,7 +16,7 @@ from autograder.assignment import load_assignment
 from autograder.classroom import worker_packages
 from autograder.local import LocalSession
 from autograder.notebook import code_cells
-from autograder.run_tests import run_tests
+from autograder.run_tests import collect_tests, run_tests
 from autograder.sandbox import Sandbox, View
 from autograder.session import SandboxSession
 from autograder.verify import mutant_kills
@@ -77,6 +77,21 @@ def test_the_points_are_as_promised(points):
     for question, worth in points.items():
         parts[question[:2]] += worth
     assert parts == {"q1": 23, "q2": 13, "q3": 27, "q4": 17, "q5": 15}
+
+
+def test_the_head_says_how_it_is_graded():
+    tests = collect_tests([*ASSIGNMENT.public, *ASSIGNMENT.hidden])
+    public, hidden = (sum(t.points for t in tests if t.hidden is side) for side in (False, True))
+    limits, text = ASSIGNMENT.limits, " ".join((HW1 / "hw1.py").read_text(encoding="utf-8").split("\n# "))
+    call, question, whole = (f"{s:g} s" for s in (limits.call_s, limits.question_s, limits.submission_s))
+    for said in (
+        f"public tests here, {public:g} points in all",
+        f"with other inputs, for {hidden:g} more",
+        f"{ASSIGNMENT.clean_start:g} points are for the clean start",
+        f"{call} for a call, {question} for a question, {whole} for the submission; in the clean start "
+        f"{question} for a cell and {whole} for the notebook",
+    ):
+        assert said in text, said
 
 
 def test_the_samples_are_what_their_script_writes(samples):
@@ -186,6 +201,17 @@ def product_transposed(a, b, tile, multiply=np.matmul):
     return (a @ b).T
 
 
+def merged_well(runs, drop):
+    newest = {}
+    for run in reversed(runs):
+        newest.update(run)
+    return [(k, v) for k, v in sorted(newest.items()) if not (drop and v is None)]
+
+
+def folds_in_turn(groups, n_folds):
+    return np.unique(groups, return_inverse=True)[1] % n_folds
+
+
 def trace_without_tiles(n, order, tile):
     steps = itertools.product(range(n), repeat=3)
     return [w for i, j, k in steps for w in (i * n + k, n * n + k * n + j, 2 * n * n + i * n + j)]
@@ -200,7 +226,16 @@ def trace_without_tiles(n, order, tile):
         ("q1c", "blocked_matmul", product_at_once, "did not go through `multiply`"),
         ("q1c", "blocked_matmul", product_transposed, "of 16 values differ"),
         ("q4d", "group_folds", nothing, "group_folds returned None (is there a return?)"),
+        ("q4d", "group_folds", folds_in_turn, "the folds have [40, 4] rows"),
+        ("q3a", "bloom_size", lambda count, rate: (9586.0, 7.0), "bits and hashes are two ints"),
         ("q3d", "merge_runs", lambda runs, drop: [], "this fails because merge_runs (q3b) does"),
+        ("q3d", "merge_runs", merged_well, "write 192 entries, got 0"),
+        (
+            "q4b",
+            "fold_scores",
+            lambda *_: [0.5, 0.5, 0.25],
+            "an array of floats (np.array of the list), got a",
+        ),
     ],
 )
 def test_a_public_test_names_what_went_wrong(question, name, wrong, said):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from autograder import check as module
+from autograder.assignment import Limits, load_assignment
 from autograder.check import check, skip, solved
 from autograder.compare import Mismatch, close
 from autograder.feedback import described, drawn
@@ -22,13 +25,14 @@ def double(x):
 
 def test_one_line_when_right(capsys):
     assert check("toy.q1", double)
-    assert capsys.readouterr().out == "toy.q1: correct, 1 test, 6 points\n"
+    said = capsys.readouterr().out
+    assert said == "toy.q1: correct so far, 1 public test, 6 of 9 points; hidden tests decide on the rest\n"
     assert solved("toy.q1")
 
 
 def test_runs_public_tests_only(capsys):
     assert check("toy.q1", lambda x: x.astype(np.float64) * 2)  # the hidden test asks for float32
-    assert "1 test" in capsys.readouterr().out
+    assert "1 public test" in capsys.readouterr().out
 
 
 def test_says_what_differs_and_where_and_names_the_hint(capsys):
@@ -62,6 +66,7 @@ def leaves(x):
         ("toy.q1", raises, "KeyError: 'missing'"),
         ("toy.q1", leaves, "SystemExit: 0"),
         ("toy.q1", None, "`double` was not passed to check"),
+        ("toy.q1", 5, "double is a value of type int, not a function"),
         ("toy.q9", double, "cannot be checked: no test of toy belongs to 'q9'"),
         ("nothing.q1", double, "cannot be checked"),
         ("toy", double, "name a question as 'hw1.q1a'"),
@@ -80,9 +85,13 @@ def test_an_input_changed_in_place_does_not_change_the_test(capsys):
     assert check("toy.q1", in_place)
 
 
+def _hasty(folder):
+    return replace(load_assignment(folder), limits=Limits(call_s=0.2))
+
+
 @pytest.mark.parametrize("swallowed", [Exception, BaseException])
 def test_a_loop_without_end_is_ended_and_said(swallowed, capsys, monkeypatch):
-    monkeypatch.setattr("autograder.local.CALL_S", 0.2)
+    monkeypatch.setattr("autograder.check.load_assignment", _hasty)
     kept = []
 
     def loops(x):
@@ -143,3 +152,40 @@ def test_what_was_solved_is_forgotten_when_it_fails_later(capsys):
     check("toy.q1", double)
     check("toy.q1", raises)
     assert module.solved("toy.q1") is False
+
+
+def test_an_error_names_the_call_that_raised(capsys):
+    assert not check("toy.q1", raises)
+    assert "KeyError: 'missing'" in (said := " ".join(capsys.readouterr().out.split()))
+    assert "in double(array(" in said
+
+
+def test_what_the_function_prints_is_shown_below_and_capped(capsys):
+    def talks(x):
+        print("x is", x.dtype)
+        return x + x
+
+    def babbles(x):
+        print("line\n" * 100)
+        return x
+
+    assert check("toy.q1", talks)
+    assert capsys.readouterr().out.splitlines()[1:] == ["your code printed:", "  x is float64"]
+    assert not check("toy.q1", babbles)
+    assert capsys.readouterr().out.endswith("  ... and 88 lines more\n")
+
+
+def test_a_question_without_hidden_tests_is_simply_correct(capsys, monkeypatch):
+    monkeypatch.setattr(
+        "autograder.check.load_assignment", lambda f: replace(load_assignment(f), questions={})
+    )
+    assert check("toy.q1", double)
+    assert capsys.readouterr().out == "toy.q1: correct, 1 test, 6 points\n"
+
+
+def test_a_row_of_whole_numbers_says_where_it_first_goes_wrong():
+    with pytest.raises(Mismatch) as caught:
+        close(np.array([1, 9, 3, 90]), np.array([1, 2, 3, 4]))
+    said = described(caught.value)
+    assert "first off at [1]: expected 2, yours 9" in said
+    assert "most off at [3]: expected 4, yours 90" in said

@@ -8,7 +8,10 @@ import io
 import lzma
 import os
 import re
+import signal
 import stat
+import subprocess
+import sys
 import tarfile
 import time
 import zipfile
@@ -19,7 +22,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograder import submission
+from autograder import archive, submission
 from autograder.assignment import Assignment
 from autograder.submission import Submission, collect, printable, safe_name
 
@@ -344,6 +347,7 @@ def test_what_is_said_of_any_name_can_be_printed_and_hashed(text, tmp_path):
         # A folder with its own hand-in and others'.
         (["hw1.ipynb", "hw1.py", "ada_hw1.ipynb", "bob_hw1.zip"], {"class": "", "ada": "", "bob": ""}),
         (["hw1.ipynb", "ada_hw1/hw1.py", "cleo_hw1.pdf"], {"class": "", "ada": "", "cleo": ".pdf is no"}),
+        (["hw1.ipynb", "my_plots.py", "old_notes.ipynb"], {"class": ""}),
         (["hw1.ipynb", "hw1.py", "notes.py", "my_plot.png", "data/x.txt"], {"class": ""}),
     ],
 )
@@ -429,3 +433,29 @@ def test_odd_file_names_keep_their_student_apart(name, tmp_path):
     (found,) = collect([tmp_path / name], HW)
     assert found.error == ""
     assert found.student == printable(name.split("_")[0])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such limits")
+@pytest.mark.parametrize(
+    ("work", "ends"),
+    [
+        ("while True: pass", {-signal.SIGXCPU, -signal.SIGKILL}),
+        ("bytearray(1 << 30)", {1}),  # MemoryError
+        ("import os; os.write(os.open('written', os.O_CREAT | os.O_WRONLY), b'x')", {1, -signal.SIGXFSZ}),
+    ],
+    ids=["processor time", "memory", "files"],
+)
+def test_the_archives_reader_bounds_itself(work, ends, tmp_path):
+    code = f"from autograder import unpack_child as u; u.MOST_CPU_SECONDS = 1; u.bound()\n{work}"
+    environ = os.environ | {"PYTHONPATH": str(Path(submission.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environ, timeout=30, stderr=-3)
+    assert done.returncode in ends
+    assert not any(f.stat().st_size for f in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("script", ["while True: pass", "import os; os.abort()", "print('half an answer')"])
+def test_a_reader_that_does_not_answer_is_one_line(script, tmp_path, monkeypatch):
+    monkeypatch.setattr(archive.unpack_child, "__file__", str(_write(tmp_path / "child.py", script.encode())))
+    monkeypatch.setattr(archive, "MOST_SECONDS", 1.0)
+    (found,) = collect([zipped(tmp_path / "a.zip", {"hw1.py": b"1"})], HW)
+    assert found.error == archive.unpack_child.TOO_MUCH

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,15 @@ RIGHT = [
     "                stale.add(i)",
     "return sorted(stale)",
 ]
+#: Of each homework: a function, its question, a wrong line and a right one.
+TYPED = {
+    "hw1": (
+        "def kv_cache_bytes",
+        "hw1.q5b",
+        "return layers * kv_heads * head_dim * context * batch * itemsize",
+        "return 2 * layers * kv_heads * head_dim * context * batch * itemsize",
+    ),
+}
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -150,7 +161,8 @@ class Notebook:
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.locator(".lm-Menu-itemLabel", has_text="Run All Cells").first.click()
         self.page.wait_for_timeout(300)
-        pending = self.page.locator(".jp-InputPrompt", has_text="[*]")
+        # A cell that has not run shows an empty bracket, one that waits a star.
+        pending = self.page.locator(".jp-CodeCell .jp-InputPrompt", has_text=re.compile(r"\[[* ]\]"))
         wait_for(lambda: pending.count() == 0 and self._kernel_idle(), 120, "all cells have run")
 
     def cell(self, text: str) -> Any:
@@ -160,15 +172,20 @@ class Notebook:
             .first
         )
 
-    def run(self, text: str) -> str:
-        """Run the cell that holds a text; returns what it printed."""
+    def run(self, text: str, says: str = "") -> None:
+        """Run the cell that holds a text, and see it say something."""
         cell = self.cell(text)
+        prompt = cell.locator(".jp-InputPrompt").first
+        before = prompt.inner_text()
         cell.locator(".cm-content").click()
         self.page.keyboard.press("Control+Enter")
-        self.page.wait_for_timeout(200)
-        busy = cell.locator(".jp-InputPrompt", has_text="[*]")
-        wait_for(lambda: busy.count() == 0, 60, "the cell has run")
-        return str(cell.locator(".jp-OutputArea").first.inner_text())
+        # A page that is slow shows the old number for a while, and outputs after the number.
+        wait_for(
+            lambda: re.match(r"\[\d+\]", prompt.inner_text()) and prompt.inner_text() != before, 60, text
+        )
+        if says:
+            output = cell.locator(".jp-OutputArea").first
+            wait_for(lambda: says in output.inner_text(), 20, f"{text} says {says!r}")
 
     def type_over(self, text: str, line: str, new: list[str]) -> None:
         """Replace one line of a cell by typing, as a person does: the editor indents what follows."""
@@ -193,21 +210,21 @@ def test_a_learner_errs_sees_it_drawn_mends_it_and_saves(server, chromium):
     assert lab.page.locator(".jp-Toolbar", has_text="MLSys Lab").count(), "the kernel is shown by its name"
 
     lab.run_all()
-    assert "not solved yet" in lab.cell('check("lab00.q1"').inner_text()
+    first = lab.cell('check("lab00.q1"')
+    wait_for(lambda: "not solved yet" in first.inner_text(), 20, "an unsolved check says so")
     assert lab.page.locator('.jp-OutputArea-output[data-mime-type*="error"]').count() == 0
     pictures = lab.page.locator(".jp-OutputArea-output img")
-    assert pictures.count() >= 4
+    wait_for(lambda: pictures.count() >= 4, 20, "four figures")
     assert all(pictures.nth(i).get_attribute("alt") for i in range(pictures.count())), (
         "each picture has its words"
     )
 
     lab.type_over("def stale_cells", "raise NotImplementedError", [WRONG])
     lab.run("def stale_cells")
-    said = lab.run('check("lab00.q1"')
-    assert "expected" in said
-    assert "hint 1" in said.lower()
+    lab.run('check("lab00.q1"', says="expected")
+    assert "hint 1" in lab.cell('check("lab00.q1"').inner_text().lower()
     drawn = lab.cell('check("lab00.q1"').locator("figure.check img, .jp-OutputArea img")
-    assert drawn.count() == 1
+    wait_for(lambda: drawn.count() == 1, 20, "what differs is drawn")
     assert "expected" in drawn.get_attribute("alt")
     if os.environ.get("MLSYS_LAB_SHOTS"):
         Path(os.environ["MLSYS_LAB_SHOTS"]).mkdir(parents=True, exist_ok=True)
@@ -217,7 +234,7 @@ def test_a_learner_errs_sees_it_drawn_mends_it_and_saves(server, chromium):
 
     lab.type_over("def stale_cells", WRONG, RIGHT)
     lab.run("def stale_cells")
-    assert "lab00.q1: correct" in lab.run('check("lab00.q1"')
+    lab.run('check("lab00.q1"', says="lab00.q1: correct")
 
     text = workspace / "labs" / "00_trust.py"
     before = text.read_text(encoding="utf-8")
@@ -228,6 +245,22 @@ def test_a_learner_errs_sees_it_drawn_mends_it_and_saves(server, chromium):
     assert code_cells(after.encode(), ".py") == code_cells(text.with_suffix(".ipynb").read_bytes())
     assert lab.foreign == []
     lab.close()
+
+
+def test_a_second_open_leads_to_the_server_that_runs_already(server):
+    workspace, address = server
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    start = "from mlsys_lab.cli import main; main()"
+    again = subprocess.run(
+        [sys.executable, "-c", start, "open", "--no-browser"],
+        cwd=workspace.parent,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert again.returncode == 0
+    assert f"{address}/lab?token={TOKEN}" in again.stdout
 
 
 def test_what_was_saved_is_there_again_and_is_not_renewed(server, chromium):
@@ -241,16 +274,35 @@ def test_what_was_saved_is_there_again_and_is_not_renewed(server, chromium):
     lab.close()
 
 
-def test_every_homework_runs_to_its_end_unsolved(server, chromium):
+def test_every_homework_runs_to_its_end_unsolved_and_one_of_its_exercises_is_solved(server, chromium):
     workspace, address = server
     found = sorted(p.relative_to(workspace) for p in (workspace / "assignments").glob("*/hw*.ipynb"))
+    assert found
     for path in found:
         homework = Notebook(chromium, address, path.as_posix())
         homework.run_all()
         assert homework.page.locator('.jp-OutputArea-output[data-mime-type*="error"]').count() == 0
         assert "not solved yet" in homework.cell("check(").inner_text()
+
+        function, question, wrong, right = TYPED[path.stem]
+        homework.type_over(function, "raise NotImplementedError", [wrong])
+        homework.run(function)
+        homework.run(f'check("{question}"', says="expected")
+        homework.type_over(function, wrong, [right])
+        homework.run(function)
+        homework.run(f'check("{question}"', says=f"{question}: correct")
+        text = (workspace / path).with_suffix(".py")
+        assert right not in text.read_text(encoding="utf-8")
+        homework.save()
+        wait_for(
+            partial(_holds, text, right), 20, "saving writes the paired .py with the exercise's solution"
+        )
         assert homework.foreign == []
         homework.close()
+
+
+def _holds(file: Path, text: str) -> bool:
+    return text in file.read_text(encoding="utf-8")
 
 
 def test_pictures_of_the_notebooks_in_light_and_dark(server, chromium):

@@ -72,7 +72,7 @@ def test_code_cells_of_a_lab_are_short(name):
 
 @every
 def test_code_fits_the_page(name):
-    widest = 102 if ALL[name].is_lab else 112  # what JupyterLab shows beside its file list
+    widest = 102  # what JupyterLab shows beside its file list
     for cell in code(name):
         assert max(map(len, cell.source.split("\n"))) <= widest, cell.id
 
@@ -80,7 +80,7 @@ def test_code_fits_the_page(name):
 @every
 def test_nobody_reads_long_between_two_code_cells(name):
     # A homework states a problem where a lab goes on with one.
-    assert max(between(name)) <= (90 if ALL[name].is_lab else 140)
+    assert max(between(name)) <= (90 if ALL[name].is_lab else 125)
 
 
 @labs

@@ -197,7 +197,7 @@ def test_each_check_passes_solved_and_prints_one_line_unsolved(name, ran):
     assert set(solved) == set(unsolved)
     assert {f"{name}-{q}-check" for q in ALL[name].questions} == set(solved)
     for check, text in solved.items():
-        assert ": correct," in text, check
+        assert ": correct" in text, check
         assert unsolved[check].splitlines() == [
             f"{check.removesuffix('-check').replace('-', '.')}: not solved yet"
         ]

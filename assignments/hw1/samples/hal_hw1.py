@@ -2,6 +2,7 @@
 import itertools
 import math
 import time
+import tracemalloc
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from types import SimpleNamespace

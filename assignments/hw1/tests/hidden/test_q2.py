@@ -42,7 +42,15 @@ def test_work_counted_one_by_one(student):
 @pytest.mark.points(3)
 @pytest.mark.hidden
 def test_the_tile_is_enough_and_the_next_smaller_is_not(student, rng):
-    """Random machines: the tile divides n, is enough, and no smaller divisor is"""
+    """Tiles that reach the ridge exactly, a tile of n; random machines: no smaller divisor is enough"""
+    # 2nt / (2n + t) / itemsize is a number without rounding here: 1 for tile 5, 3/4 for tile 7.
+    for n, itemsize, peak, bandwidth, tile in [
+        (10, 4, 1e9, 1e9, 5),
+        (21, 8, 3e9, 4e9, 7),
+        (97, 4, 16e9, 1e9, 97),
+        (97, 4, 17e9, 1e9, None),
+    ]:
+        close(student.compute_bound_tile(n, itemsize, peak, bandwidth), tile)
     for n in (30, 64, 97, 360):
         for itemsize in (1, 4, 8):
             bandwidth = float(rng.uniform(1e9, 1e12))

@@ -66,9 +66,10 @@ def test_missing_values_tell_nothing_of_the_label(student, rng):
 @pytest.mark.points(1)
 @pytest.mark.hidden
 def test_a_wild_test_row_does_not_spoil_training(student, rng):
-    """A wild value in a test row leaves the model alone; where something can be learned it is"""
+    """A wild value in a test row leaves scaling, imputation and model alone; what can be learned is"""
     y, fold = np.arange(60) % 2, (np.arange(60) // 2) % 2
     x = rng.normal(size=(60, 1)) * 0.3 + 2.0 * y[:, None]
+    x[2:4] = np.nan  # two rows of fold 1, one of each label: a mean over all rows would be wild there
     clean = student.mended_score(x, y, 1, fold)
     assert clean >= 0.95
     x[0] = 1e9  # row 0 is tested in fold 0, where the model was trained on fold 1 alone
@@ -83,6 +84,9 @@ def test_groups_of_every_size(student, rng):
     """Names instead of numbers, one huge group, as many folds as groups"""
     cases = [(rng.integers(0, 30, 150), 5), (np.array([f"p{g}" for g in rng.integers(0, 9, 60)]), 4)]
     cases += [
+        (np.repeat(np.arange(8), [10, 1] * 4), 2),  # dealt out in turn: 40 rows and 4
+        (np.repeat(["d", "a", "c", "b", "f", "e"], [9, 1, 9, 1, 1, 9]), 2),
+        (np.repeat(np.arange(9), [1, 1, 12] * 3), 3),
         (np.array([1] * 40 + [2, 3, 4, 5, 6, 7]), 3),
         (np.array([5, 6, 5, 8, 9]), 4),
         (np.array([3, 3, 3]), 1),

@@ -32,16 +32,22 @@ def test_work_of_small_operations(student):
         ("matvec", 3, 4, 18, 60),
         ("matmul", 2, 8, 16, 96),
     ]:
-        close(student.work(operation, n, itemsize), (flops, moved), input=(operation, n, itemsize))
+        got = student.work(operation, n, itemsize)
+        assert isinstance(got, tuple | list), f"work gives (flops, bytes), got {got!r}"
+        assert len(got) == 2, f"work gives (flops, bytes), got {len(got)} things"
+        # Two kinds of number: named, since one axis for both would say nothing.
+        named = {"flops": got[0], "bytes": got[1]}
+        close(named, {"flops": flops, "bytes": moved}, input=(operation, n, itemsize))
 
 
 @pytest.mark.question("q2c")
 @pytest.mark.points(2)
 def test_the_smallest_tile_that_reaches_the_ridge(student):
-    """The tile on three machines, one of which is out of reach"""
+    """The tile on four machines: one needs a tile of n, one is out of reach"""
     for n, itemsize, peak, bandwidth, tile in [
         (64, 8, 100e9, 50e9, 32),
         (48, 4, 9e9, 6e9, 8),
+        (16, 8, 1e9, 1e9, 16),
         (64, 8, 100e9, 10e9, None),
     ]:
         got = student.compute_bound_tile(n, itemsize, peak, bandwidth)

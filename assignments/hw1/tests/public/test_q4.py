@@ -16,7 +16,7 @@ def measured(rng, rows, columns, missing):
 
 
 @pytest.mark.question("q4a")
-@pytest.mark.points(2)
+@pytest.mark.points(1)
 def test_the_model_learns_from_rows_with_missing_values(student, rng):
     """Fitted on 80 rows with missing values, it is right on most new ones"""
     x, y = measured(rng, 140, 30, 0.1)
@@ -40,14 +40,37 @@ def test_a_prediction_does_not_depend_on_its_neighbours(student, rng):
     close(model.predict(x[60:70]), together[:10])
 
 
+@pytest.mark.question("q4a")
+@pytest.mark.points(1)
+def test_a_missing_value_is_the_mean_and_units_do_not_matter(student):
+    """A missing value counts as its column's mean over the training rows; units change no probability"""
+    rng = np.random.default_rng(0)  # the same table each time, one in which a scaler tells for sure
+    y = rng.permutation(np.arange(60) % 2)
+    x = rng.exponential(size=(60, 3)) ** 2 + 3.0 * y[:, None]
+    x[rng.permutation(60)[:12], 0] = np.nan
+    model = student.build_model(3)
+    model.fit(x, y)
+    new = np.array([[np.nan, 1.0, 2.0], [np.nan, 0.2, 0.1]])
+    filled = np.where(np.isnan(new), np.nanmean(x, axis=0), new)
+    close(model.predict_proba(new), np.asarray(model.predict_proba(filled)), rtol=1e-9, input=new)
+    units = np.array([1e-4, 1.0, 1e3])
+    other = student.build_model(3)
+    other.fit(x * units, y)
+    probability = np.asarray(model.predict_proba(filled))
+    close(other.predict_proba(filled * units), probability, atol=1e-3, input={"units": units, "x": filled})
+
+
 @pytest.mark.question("q4b")
 @pytest.mark.points(2)
 def test_the_share_of_right_labels_in_each_fold(student):
-    """Accuracies of a model that always says 1, fold by fold"""
+    """Accuracies of a model that always says 1, fold by fold, an array of floats"""
     y, fold = np.array([1, 1, 0, 0, 1, 0, 0, 0]), np.array([0, 1, 0, 1, 2, 2, 2, 2])
     x = np.arange(16.0).reshape(8, 2)
     got = student.fold_scores(x, y, fold, lambda x_train, y_train, x_test: np.ones(len(x_test), dtype=int))
     close(got, np.array([0.5, 0.5, 0.25]), rtol=1e-9, input=(y, fold))
+    asked = "fold_scores gives an array of floats (np.array of the list)"
+    assert isinstance(got, np.ndarray), f"{asked}, got a {type(got).__name__}"
+    assert got.dtype.kind == "f", f"{asked}, got an array of dtype {got.dtype}"
 
 
 @pytest.mark.question("q4b")
@@ -86,13 +109,18 @@ def test_shuffled_labels_score_at_chance(student, rng):
 @pytest.mark.points(2)
 def test_a_group_lies_in_one_fold(student):
     """Each patient's rows lie in one fold; folds are whole numbers from 0 and even in size"""
-    groups = np.array([7, 3, 7, 1, 1, 3, 9, 4, 4, 4, 9, 7])
-    given = student.group_folds(groups, 3)
-    assert given is not None, "group_folds returned None (is there a return?)"
-    fold = np.asarray(given)
-    assert fold.shape == groups.shape, f"one fold for each of {groups.size} rows, got shape {fold.shape}"
-    assert set(fold.tolist()) == {0, 1, 2}, f"three folds are asked for, got {sorted(set(fold.tolist()))}"
-    split = [g for g in np.unique(groups) if len(set(fold[groups == g].tolist())) > 1]
-    assert not split, f"the rows of patient {split[0] if split else ''} lie in several folds"
-    sizes = np.bincount(fold)
-    assert sizes.max() - sizes.min() <= 3, f"the folds have {sizes.tolist()} rows, the largest group 3"
+    # Dealt out in turn, the second case gives folds of 40 and 4 rows.
+    uneven = np.repeat(np.arange(8), [10, 1] * 4)
+    for groups, n_folds, largest in [(np.array([7, 3, 7, 1, 1, 3, 9, 4, 4, 4, 9, 7]), 3, 3), (uneven, 2, 10)]:
+        given = student.group_folds(groups, n_folds)
+        assert given is not None, "group_folds returned None (is there a return?)"
+        fold, asked = np.asarray(given), f"group_folds({groups.tolist()}, {n_folds})"
+        assert fold.shape == groups.shape, f"{asked}: one fold for each row, got shape {fold.shape}"
+        found = sorted(set(fold.tolist()))
+        assert found == list(range(n_folds)), f"{asked}: the folds are 0 to {n_folds - 1}, got {found}"
+        split = [g for g in np.unique(groups) if len(set(fold[groups == g].tolist())) > 1]
+        assert not split, f"{asked}: the rows of patient {split[0] if split else ''} lie in several folds"
+        sizes = np.bincount(fold)
+        assert sizes.max() - sizes.min() <= largest, (
+            f"{asked}: the folds have {sizes.tolist()} rows; they may differ by the largest group, {largest}"
+        )

@@ -33,7 +33,7 @@ def test_bytes_of_activations(student):
 @pytest.mark.question("q5d")
 @pytest.mark.points(1)
 def test_units_in_bytes(student):
-    """Powers of 1,000 and of 1,024"""
+    """Powers of 1,000 and of 1,024, and B alone"""
     for amount, unit, size in [(3, "B", 3), (2, "kB", 2000), (1, "KiB", 1024), (4, "GB", 4 * 10**9)]:
         close(student.to_bytes(amount, unit), size, rtol=1e-12, input=(amount, unit))
 
