@@ -100,7 +100,8 @@ def prelude() -> str:
     """exp and erf that vectorise, from the engine's fused operations, and tanh beside them."""
     text = resources.files("mlsys_lab.autograd").joinpath("fused.c").read_text(encoding="utf-8")
     section = text.split("/* ---- ")[1].removesuffix("\n").rpartition("#endif")[0]
-    return "#include <math.h>\n#include <stdint.h>\n/* ---- " + section + PRELUDE
+    text = "#include <math.h>\n#include <stdint.h>\n/* ---- " + section + PRELUDE
+    return text.replace("static inline", "static inline __attribute__((always_inline))")  # or no loop vectorises
 
 
 def literal(x: Any, kind: str) -> str:
