@@ -198,15 +198,17 @@ class Program:
         """
         c = self.capture
         argument = {id(x): i for i, x in enumerate(c.arguments)}
-        tensors = {v for v, x in zip(graph.inputs, [*c.given, *self.outside], strict=True) if is_tensor(x)}
+        sources = dict(zip(graph.inputs, [*c.given, *self.outside], strict=True))
+        tensors = {v for v, x in sources.items() if isinstance(x, Tensor)}
+        arrays = set(sources) - tensors
         for v in graph.values:
-            if any(x in tensors for x in reads(v)) or (v.op == "constant" and not c.given):
-                tensors.add(v)
+            tensors.update([v] if tensors.intersection(reads(v)) else [])
+            arrays.update([v] if arrays.intersection(reads(v)) else [])
         outs = zip(c.outputs, graph.outputs, strict=False)
         self.place = {id(x): i for i, x in enumerate(c.outputs)}
         values = graph.outputs
         self.owned = [values.count(v) == 1 and base(v).op != "input" for v in values]
-        return [argument.get(id(x), v in tensors) if id(x) in argument else v in tensors for x, v in outs]
+        return [argument.get(id(x), v in tensors or v not in arrays) for x, v in outs]
 
     def __call__(self, given: Sequence[Any], tree: Any) -> Any:
         """Run on arguments, tensors and arrays, like those of the capture.
@@ -272,10 +274,6 @@ class Program:
             return grad(
                 outs, [tensors[i] for i in self.capture.sought], ups, create_graph=True, allow_unused=True
             )
-
-
-def is_tensor(x: Any) -> bool:
-    return isinstance(x, Tensor)
 
 
 def deliver(x: Tensor, g: Any, owned: bool) -> None:
