@@ -219,7 +219,9 @@ class Tracer(observe):
         """The rule as the walk shall call it: on tensors, or as one call that is written down whole."""
 
         def on_tensors(g: Any, *ignored: Any) -> Any:
-            return rule.function(self.lifted(g), *[self.named(op, pool, saved, rule, p) for p in rule.positions])
+            return rule.function(
+                self.lifted(g), *[self.named(op, pool, saved, rule, p) for p in rule.positions]
+            )
 
         def whole(g: Any, *ignored: Any) -> Any:
             if mode.recording:

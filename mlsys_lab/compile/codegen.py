@@ -101,7 +101,9 @@ def prelude() -> str:
     text = resources.files("mlsys_lab.autograd").joinpath("fused.c").read_text(encoding="utf-8")
     section = text.split("/* ---- ")[1].removesuffix("\n").rpartition("#endif")[0]
     text = "#include <math.h>\n#include <stdint.h>\n/* ---- " + section + PRELUDE
-    return text.replace("static inline", "static inline __attribute__((always_inline))")  # or no loop vectorises
+    return text.replace(
+        "static inline", "static inline __attribute__((always_inline))"
+    )  # or no loop vectorises
 
 
 def literal(x: Any, kind: str) -> str:
@@ -153,18 +155,25 @@ class Kernel:
 
     def lines(self) -> Iterator[str]:
         g = self.group
+        for v in g.stored:
+            self.pointer(v)
         body = [line for d in range(max(self.depth.values()) + 1) for line in self.one_pass(d)]
         yield "{"
         yield from self.declared()
         sums = [v for v in g.values if g.kind[v] == "sum"]
+        totals = [v for v in g.values if g.kind[v] == "all"]
         for v in sums:
             yield f"for (I c = 0; c < {g.columns}; c++) {self.pointer(v)}[c] = 0;"
+        yield from (f"double t{self.names[v]} = 0;" for v in totals)
         yield f"for (I r = 0; r < {g.rows}; r++) {{"
         yield from body
         yield "}"
         for v in sums:
             if v.op == "mean":
                 yield f"for (I c = 0; c < {g.columns}; c++) {self.pointer(v)}[c] /= {g.rows};"
+        for v in totals:
+            over = f" / {g.rows * g.columns}" if v.op == "mean" else ""
+            yield f"*{self.pointer(v)} = t{self.names[v]}{over};"
         yield "}"
 
     def declared(self) -> Iterator[str]:
@@ -189,7 +198,7 @@ class Kernel:
         inner = [v for v in mine if g.kind[v] != "row" or v.op in REDUCTIONS]
         if not inner:
             return
-        reductions = [v for v in inner if g.kind[v] == "row"]
+        reductions = [v for v in inner if g.kind[v] in ("row", "all")]
         clauses = ""
         for v in reductions:
             name, kind = self.names[v], TYPES[v.dtype.str[1:]]
@@ -205,6 +214,9 @@ class Kernel:
         yield "}"
         for v in reductions:
             name, kind = self.names[v], TYPES[v.dtype.str[1:]]
+            if g.kind[v] == "all":
+                yield f"t{name} += a{name};"
+                continue
             over = f" / {g.columns}" if v.op == "mean" else ""
             result = f"n{name} ? NAN : a{name}" if v.op in ("max", "min") else f"a{name}{over}"
             yield f"const {kind} {name} = {result};"

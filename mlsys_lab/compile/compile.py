@@ -108,7 +108,9 @@ class Compiled:
             raise CaptureError(f"{self.name} has no graph: {self.explain()}")
         stages = self.latest.stages
         if part not in stages or name not in stages[part]:
-            raise ValueError(f"no graph {name!r} of {part!r}: there are {[*stages]}, each {['capture', *PASSES]}")
+            raise ValueError(
+                f"no graph {name!r} of {part!r}: there are {[*stages]}, each {['capture', *PASSES]}"
+            )
         return stages[part][name]
 
     def show(self, name: str) -> str:

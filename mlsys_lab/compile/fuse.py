@@ -48,8 +48,8 @@ def fit(v: Value, rows: int, columns: int, kind: dict[Value, str]) -> Fit | None
             if (r, c) == (rows, columns) and c > 1 and kind.get(base(x), "full") == "full":
                 if axes == set(range(k, len(x.shape))):
                     return "row", [(base(x), "full")]
-                if axes == set(range(k)) and v.op in ("sum", "mean") and r > 1:
-                    return "sum", [(base(x), "full")]
+                if v.op in ("sum", "mean") and r > 1 and axes in (set(range(k)), set(range(len(x.shape)))):
+                    return "sum" if len(axes) == k else "all", [(base(x), "full")]
         return None
     for k, r, c in divisions(v.shape):
         whole = "full" if (r, c) == (rows, columns) else "row" if (r, c, k) == (rows, 1, len(v.shape)) else ""
@@ -104,7 +104,7 @@ class Fuser:
 
     def candidates(self, v: Value) -> list[Group]:
         read = [self.home[b] for b in map(base, reads(v)) if b in self.home]
-        latest = [g for g in reversed(self.groups[-4:])]
+        latest = list(reversed(self.groups[-4:]))
         return [g for g in dict.fromkeys([*reversed(read), *latest]) if g.rows]
 
     def join(self, v: Value, g: Group) -> bool:

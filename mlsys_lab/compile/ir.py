@@ -44,8 +44,8 @@ class Group:
     """Values that one loop computes, over `rows` times `columns` elements; or one call, with rows 0.
 
     Attributes:
-        kind: of each member, how its elements lie in the loop: "full", "row" (one per row) or "sum" (over
-            the rows, one per column).
+        kind: of each member, how its elements lie in the loop: "full", "row" (one per row), "sum" (over
+            the rows, one per column) or "all" (one number, known after the loop).
         operands: per member its arguments as (the value that is read, its kind), kind "" for a number; an
             argument may also be "col" (one per column) or "one".
         stored: the members that others read.

@@ -48,7 +48,9 @@ def same(ours: Any, theirs: Any, rtol: float = RTOL, atol: float = ATOL) -> None
 @st.composite
 def programs(draw: st.DrawFn) -> list[tuple[str, int, int]]:
     """A random graph: (operation, first, second argument), numbers counted back from the newest value."""
-    kinds = st.sampled_from((*UNARY, *BINARY, "sum", "mean", "max", "normalised", "matmul", "by number", "where"))
+    kinds = st.sampled_from(
+        (*UNARY, *BINARY, "sum", "mean", "max", "normalised", "matmul", "by number", "where")
+    )
     return draw(st.lists(st.tuples(kinds, st.integers(0, 5), st.integers(0, 5)), min_size=2, max_size=9))
 
 
@@ -96,7 +98,7 @@ def loss_and_grad(program: list[tuple[str, int, int]]) -> Callable[..., Any]:
     return step
 
 
-@settings(max_examples=8)
+@settings(max_examples=20)
 @given(programs(), st.integers(0, 1000), st.sampled_from(["float32", "float64"]))
 def test_random_programs_and_their_gradients_equal_torch(program: Any, seed: int, dtype: str) -> None:
     xs = tensors(seed, *SHAPES[seed % 3 : seed % 3 + 3], dtype=dtype)
@@ -110,7 +112,7 @@ def test_random_programs_and_their_gradients_equal_torch(program: Any, seed: int
         same(g.numpy(), expected, 1e-4, 1e-5)
 
 
-@settings(max_examples=8)
+@settings(max_examples=20)
 @given(programs(), st.integers(0, 1000))
 def test_each_pass_leaves_what_the_interpreter_computes(program: Any, seed: int) -> None:
     xs = tensors(seed, *SHAPES[seed % 4 : seed % 4 + 2])
@@ -125,7 +127,7 @@ def test_each_pass_leaves_what_the_interpreter_computes(program: Any, seed: int)
     assert bytes_moved(stages[5]) <= bytes_moved(stages[3])
 
 
-@settings(max_examples=5)
+@settings(max_examples=15)
 @given(programs(), st.integers(0, 1000))
 def test_a_compiled_function_gives_gradients_inside_a_larger_one(program: Any, seed: int) -> None:
     xs = tensors(seed, *SHAPES[seed % 3 : seed % 3 + 2])
@@ -149,14 +151,13 @@ def norm_step(x: Any, w: Any, b: Any) -> Any:
     return (loss, *ag.grad(loss, (x, w, b)))
 
 
-def test_layer_norm_with_its_gradient_is_one_loop_and_a_sum(backend: str) -> None:
+def test_layer_norm_with_its_gradient_is_one_loop(backend: str) -> None:
     xs = tensors(0, (6, 40), (40,), (40,))
     f = compile(norm_step)
     for ours, eager in zip(f(*xs), norm_step(*xs), strict=True):
         same(ours.numpy(), eager.numpy())
     kernels = [g for g in f.graph().groups if g.rows]
-    assert len(kernels) <= 3
-    assert len(kernels[0].values) > 20
+    assert len(kernels) == 1
     assert bytes_moved(f.graph("fuse")) < bytes_moved(f.graph("dce")) / 10
     assert bool(f.source) == (backend == "C")
 
@@ -204,7 +205,7 @@ def test_dead_code_and_constants_go() -> None:
 
 
 def test_intermediate_results_share_scratch_memory() -> None:
-    (x,) = tensors(0, (8, 8))
+    (x,) = tensors(0, (32, 32))
 
     def fn(x: Any) -> Any:
         for axis in (0, 1, 0, 1, 0, 1):
@@ -258,7 +259,7 @@ def test_what_depends_on_values_runs_eagerly_with_a_line(fn: Any, line: str) -> 
     f = compile(fn)
     for sign in (1.0, -1.0):
         out = f(ag.Tensor(x.numpy() * np.float32(sign)))
-        if "random" not in line:
+        if "two runs" not in line:
             same(out.numpy(), fn(ag.Tensor(x.numpy() * np.float32(sign))).numpy())
     assert "runs eagerly" in f.explain()
     assert line in f.explain()
@@ -273,7 +274,10 @@ def test_nan_and_infinity_pass_through(backend: str) -> None:
     def fn(x: Any, y: Any) -> Any:
         return (
             *(getattr(ag, n)(x, y) for n in ("maximum", "minimum", "add", "divide")),
-            *(getattr(ag, n)(x) for n in ("relu", "tanh", "exp", "erf", "sigmoid", "abs", "sign", "sqrt", "log")),
+            *(
+                getattr(ag, n)(x)
+                for n in ("relu", "tanh", "exp", "erf", "sigmoid", "abs", "sign", "sqrt", "log")
+            ),
             *(getattr(ag, n)(x) for n in ("max", "min", "sum", "mean")),
             *(ag.max(ag.Tensor(np.zeros(6, "f4")) * y), ag.clip(x, -0.5, 0.5), ag.isnan(x), x > y),
         )
