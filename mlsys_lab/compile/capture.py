@@ -15,10 +15,10 @@ import numpy as np
 
 from mlsys_lab._core.backend import extent, is_float
 from mlsys_lab.autograd import Tensor
-from mlsys_lab.autograd.watch import observe
 from mlsys_lab.autograd.tape import Node, mode
+from mlsys_lab.autograd.watch import observe
 from mlsys_lab.compile.codegen import is_plain
-from mlsys_lab.compile.ir import Graph, Value, evaluate, leaves, mapped
+from mlsys_lab.compile.ir import Graph, Value, leaves, mapped
 
 INSIDE = tuple(str(Path(__file__).parents[1] / name) for name in ("autograd", "compile"))
 FUSED_ROWS = "mlsys_lab.autograd.fused_rows"
@@ -46,7 +46,7 @@ class Traced(Tensor):
             raise CaptureError(".data needs a value while the function is captured: keep it outside")
         return slot.__get__(self)
 
-    data: Any = property(_read, lambda self, value: slot.__set__(self, value))  # type: ignore[assignment]
+    data: Any = property(_read, lambda self, value: slot.__set__(self, value))
     item, numpy, tolist = refuse(".item()"), refuse(".numpy()"), refuse(".tolist()")
     __array__, __repr__ = refuse("a NumPy function"), refuse("printing")
     __bool__ = refuse("a Python branch")
@@ -60,7 +60,7 @@ class Traced(Tensor):
 
 
 class Proxy:
-    """A primitive on a captured node: nobody adds to its gradients in place, and its rules know their values."""
+    """A primitive on a captured node: nothing is added to its gradients in place."""
 
     custom = True
 
@@ -98,6 +98,7 @@ class Tracer(observe):
         self.kept: list[Any] = []  # so that no id is used again
         self.primitives: dict[Any, Any] = {}
         self.nodes: list[tuple[Node, Any]] = []
+        self.earlier: set[int] = set()  # ids of `.grad` from before, and of sums with it
 
     def add(self, *fields: Any, **more: Any) -> Value:
         self.values.append(v := Value(*fields, **more))
@@ -115,6 +116,7 @@ class Tracer(observe):
         self.inputs.append(value)
         self.know(x, x.data, value)
         x.__class__ = Traced
+        self.lay_aside(x)
         return x  # type: ignore[return-value]
 
     def value_of(self, x: Any) -> Any:
@@ -149,10 +151,17 @@ class Tracer(observe):
         return value
 
     def lay_aside(self, x: Tensor) -> None:
-        """Take a leaf's gradient and hooks off until the capture is over."""
-        if x.node is not None:
+        """Take a leaf's hooks off until the capture is over, and put a stand-in into `.grad`.
+
+        What is added to the stand-in is what the function adds; where it is gone, the function reset `.grad`.
+        """
+        if x.node is not None and all(node is not x.node for node, _ in self.nodes):
             self.nodes.append((x.node, (x.node.grad, x.node.hooks, x.node.ready)))
-            x.node.grad = x.node.hooks = x.node.ready = None
+            x.node.hooks = x.node.ready = None
+            x.node.grad = self.made(
+                np.zeros(x.shape, x.dtype), Value("gradient before", (), x.shape, x.dtype)
+            )
+            self.earlier.add(id(x.node.grad))
 
     def restore(self) -> None:
         for node, state in self.nodes:
@@ -171,6 +180,14 @@ class Tracer(observe):
         """Write an operation down, and make its result a traced one."""
         self.primitives.setdefault(op, op.joint)
         data = result.data
+        if any(id(x) in self.earlier for x in leaves(arguments)):
+            if op.name != "add" or id(arguments[1]) in self.earlier:
+                raise CaptureError("the function reads .grad, which may hold more: reset it first")
+            self.earlier.add(id(result))
+            if self.value_of(arguments[0]).op == "gradient before":
+                self.know(result, data, self.value_of(arguments[1]))
+                result.__class__ = Traced
+                return
         args = mapped(self.value_of, arguments)
         if op.same and is_float(data.dtype):
             args = self.agreeing(op, args, data.dtype)

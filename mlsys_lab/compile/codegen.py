@@ -7,17 +7,14 @@ nothing is reassociated but the sums of reductions, which are added in double pr
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Iterator
 from importlib import resources
 from typing import Any
 
 import numpy as np
 
-from mlsys_lab._core import native
-from mlsys_lab.autograd._fused_c import at
 from mlsys_lab.compile.fuse import ALIGN, REDUCTIONS
-from mlsys_lab.compile.ir import Graph, Group, Value, base, evaluate, leaves, mapped
+from mlsys_lab.compile.ir import Graph, Group, Value
 
 TYPES = {"f4": "float", "f8": "double", "b1": "_Bool"}
 # {0}, {1}, {2}: arguments; {f}: the suffix of C's functions on float; {T}: the type of the result.
@@ -239,7 +236,8 @@ class Kernel:
         elif v.op in ("sum", "mean"):
             yield f"a{name} += {x};"
         else:
-            yield f"a{name} = {x} {'>' if v.op == 'max' else '<'} a{name} ? {x} : a{name}; n{name} |= {x} != {x};"
+            sign = ">" if v.op == "max" else "<"
+            yield f"a{name} = {x} {sign} a{name} ? {x} : a{name}; n{name} |= {x} != {x};"
 
     def row_of(self, v: Value) -> str:
         """The buffer of one row, named like a pointer and declared with the others."""
@@ -282,7 +280,7 @@ class Segment:
         self.table: dict[Value, int] = {}  # places in the table of addresses; 0 is the scratch memory
         self.scratch = graph.scratch_bytes
         self.rows: dict[Value, int] = {}
-        text = []
+        text: list[str] = []
         for g in groups:
             end = graph.scratch_bytes
 

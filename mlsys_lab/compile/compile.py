@@ -38,13 +38,15 @@ class Compiled:
         if mode.observer is not None:  # somebody watches every operation, or captures: let them see
             return self.fn(*args, **kwargs)
         tree = (args, kwargs)
-        given, key = [], [mode.recording]
+        given: list[Any] = []
+        key: list[Any] = [mode.recording]
         for x in leaves(tree) if kwargs else args:
             self.note(x, given, key)
         found = tuple(key) if not kwargs else (*key, *kwargs)
-        program = self.programs.get(found, False)
-        if program is False or (program is not None and not program.holds()):
-            program = self.compiled(found, tree, again=program is not False)
+        known = found in self.programs
+        program = self.programs[found] if known else None
+        if not known or (program is not None and not program.holds()):
+            program = self.compiled(found, tree, again=known)
         return self.fn(*args, **kwargs) if program is None else program(given, tree)
 
     def note(self, x: Any, given: list[Any], key: list[Any]) -> None:

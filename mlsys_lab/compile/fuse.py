@@ -92,8 +92,9 @@ class Fuser:
         for v in self.graph.values:
             if v.op in ("input", "constant", "reshape"):
                 continue
-            if not (v.plain and any(self.join(v, g) for g in self.candidates(v)) or self.start(v)):
-                self.settle(v, Group([]))
+            if v.plain and (any(self.join(v, g) for g in self.candidates(v)) or self.start(v)):
+                continue
+            self.settle(v, Group([]))
         order = self.ordered()
         outside = {base(v) for v in self.graph.outputs}
         for v in self.graph.values:
@@ -139,8 +140,6 @@ class Fuser:
 
     def start(self, v: Value) -> bool:
         """A group of its own for a value, if there is a loop for it."""
-        if not v.plain:
-            return False
         shape = v.args[0].shape if v.op in REDUCTIONS else v.shape
         for _, rows, columns in divisions(shape):
             found = fit(v, rows, columns, {})

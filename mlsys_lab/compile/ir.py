@@ -135,7 +135,7 @@ def type_name(v: Value) -> str:
 
 
 def bytes_moved(graph: Graph) -> int:
-    """Bytes that a run reads and writes: per group (before fusion: per value) its inputs and what it stores."""
+    """Bytes read and written: per group (before fusion: per value) its inputs and what it stores."""
     if graph.groups is None:
         inner = [v for v in graph.values if v.op not in ("input", "constant", "reshape")]
         return sum(sum(base(a).nbytes for a in set(reads(v))) + v.nbytes for v in inner)

@@ -6,11 +6,10 @@ and 10. Fusion and the plan of the buffers are in `fuse.py`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from mlsys_lab.compile.ir import Graph, Value, evaluate, mapped, reads
 
@@ -34,10 +33,10 @@ def fold(graph: Graph) -> Graph:
 
     def change(v: Value) -> Value:
         inputs = reads(v)
-        if inputs and v.dtype is not None and all(x.op == "constant" for x in inputs):
-            if max(np.prod(v.shape, dtype=np.int64), *(x.data.size for x in inputs)) <= FOLD_LIMIT:
-                data = evaluate(v, mapped(lambda x: x.data if isinstance(x, Value) else x, v.args))
-                return Value("constant", (), v.shape, v.dtype, data=data)
+        known = inputs and v.dtype is not None and all(x.op == "constant" for x in inputs)
+        if known and max(math.prod(x.shape) for x in (v, *inputs)) <= FOLD_LIMIT:
+            data = evaluate(v, mapped(lambda x: x.data if isinstance(x, Value) else x, v.args))
+            return Value("constant", (), v.shape, v.dtype, data=data)
         return idle(v)
 
     return rebuilt(graph, change)
@@ -47,13 +46,13 @@ def idle(v: Value) -> Value:
     """The argument that a value is equal to, bit by bit, or the value itself."""
     if v.op == "reshape" and v.args[0].op == "reshape":
         v = replace(v, args=(v.args[0].args[0], v.args[1]))
-    if v.op in ("multiply", "divide", "reshape", "broadcast_to", "astype"):
-        for x, other in (v.args, v.args[::-1]):
-            if not isinstance(x, Value) or x.shape != v.shape or x.dtype != v.dtype:
-                continue
-            if v.op in ("reshape", "broadcast_to", "astype") or (is_one(other) and v.dtype.kind == "f"):
-                if v.op != "divide" or x is v.args[0]:
-                    return x
+    x = v.args[0] if v.args else None
+    moves = v.op in ("reshape", "broadcast_to", "astype")
+    times_one = v.op in ("multiply", "divide") and v.dtype.kind == "f" and is_one(v.args[1])
+    if v.op == "multiply" and v.dtype.kind == "f" and is_one(x):
+        x, times_one = v.args[1], True
+    if (moves or times_one) and isinstance(x, Value) and (x.shape, x.dtype) == (v.shape, v.dtype):
+        return x
     return v
 
 

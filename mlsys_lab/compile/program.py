@@ -37,7 +37,7 @@ CLEANING = ("fold", "cse", "dce")
 class Capture:
     """What one run of the function left behind: the graph, and what to do with its outputs."""
 
-    def __init__(self, fn: Callable[..., Any], tree: Any) -> None:
+    def __init__(self, fn: Callable[..., Any], tree: Any, outside: Sequence[Tensor] = ()) -> None:
         tracer = self.tracer = Tracer()
         given = [x for x in leaves(tree) if isinstance(x, (Tensor, np.ndarray))]
         traced: dict[int, Traced] = {}
@@ -51,6 +51,8 @@ class Capture:
         self.given = [originals[key] for key in traced]
         args, kwargs = mapped(lambda x: traced.get(id(x), x), tree)
         try:
+            for x in outside:  # known from an earlier capture, so that a reset of their .grad is seen
+                tracer.lay_aside(x)
             with tracer:
                 self.result = fn(*args, **kwargs)
                 if any(x is y for x, _ in tracer.sources for y in self.given):
@@ -64,10 +66,25 @@ class Capture:
         self.graph = tracer.graph(values)
 
     def collected(self, values: list[Value]) -> None:
-        """Gradients that a backward inside the function left in `.grad`: further outputs."""
-        inputs = [*self.arguments, *(x for x, _ in self.tracer.sources)]
-        self.graded = [i for i, x in enumerate(inputs) if x.is_leaf and x.grad is not None]
-        values += [self.tracer.value_of(inputs[i].grad) for i in self.graded]
+        """What the function did to `.grad`: (number of the input, place in the outputs or None, added)."""
+        tracer = self.tracer
+        self.inputs = [*self.arguments, *(x for x, _ in tracer.sources)]
+        self.graded: list[tuple[int, int | None, bool]] = []
+        self.shown: dict[int, int] = {}  # results that are the `.grad` of an input
+        results = {id(x): i for i, x in enumerate(self.outputs)}
+        for i, x in enumerate(self.inputs):
+            g = x.grad
+            if g is None and x.requires_grad:
+                self.graded.append((i, None, False))
+            elif g is not None:
+                if id(g) in results:
+                    self.shown[results[id(g)]] = i
+                value = tracer.value_of(g)
+                if value.op != "gradient before":
+                    self.graded.append((i, len(values), id(g) in tracer.earlier))
+                    values.append(value)
+        if any(id(x) in tracer.earlier and i not in self.shown for i, x in enumerate(self.outputs)):
+            raise CaptureError("the function returns .grad of before: reset it first")
 
     def differentiated(self, values: list[Value]) -> None:
         """The gradients of the results by what they were made of, given those of the results."""
@@ -78,15 +95,14 @@ class Capture:
             if not x.is_leaf and x.node is not None and x.node.edges is not None
         }
         self.on_tape = [i for i, x in enumerate(self.outputs) if open_.pop(id(x), None) is not None]
-        inputs = [*self.arguments, *(x for x, _ in self.tracer.sources)]
-        self.sought = [i for i, x in enumerate(inputs) if x.requires_grad] if self.on_tape else []
+        self.sought = [i for i, x in enumerate(self.inputs) if x.requires_grad] if self.on_tape else []
         if not self.sought:
             self.on_tape = []
             return
         outs = [self.outputs[i] for i in self.on_tape]
         ups = [self.tracer.input(np.ones(x.shape, x.dtype), f"gradient {i}") for i, x in enumerate(outs)]
         self.ups = self.tracer.inputs[-len(ups) :]
-        grads = grad(outs, [inputs[i] for i in self.sought], ups, allow_unused=True)
+        grads = grad(outs, [self.inputs[i] for i in self.sought], ups, allow_unused=True)
         values += [self.tracer.value_of(g) for g in grads]
 
 
@@ -96,7 +112,8 @@ def captured(fn: Callable[..., Any], tree: Any) -> Capture:
     Raises:
         CaptureError: the function's steps differ, or cannot be captured.
     """
-    first, second = Capture(fn, tree), Capture(fn, tree)
+    first = Capture(fn, tree)
+    second = Capture(fn, tree, [x for x, _ in first.tracer.sources])
     lasting = {id(x) for x, _ in first.tracer.sources} & {id(x) for x, _ in second.tracer.sources}
     constants: list[list[Any]] = []
     for one in (first, second):
@@ -110,7 +127,7 @@ def captured(fn: Callable[..., Any], tree: Any) -> Capture:
     )
     if not same:
         raise CaptureError("two runs took different steps (random numbers, or state that changes)")
-    return first
+    return second
 
 
 class Program:
@@ -139,7 +156,7 @@ class Program:
         self.backward = self.lowered("backward", backward) if backward is not None else None
         self.results = self.recipe(forward)
         self.op = Proxy(Primitive(getattr(fn, "__name__", "compiled"), lambda: None, custom=True))
-        self.simple = not c.on_tape and not c.graded
+        self.simple = not (c.on_tape or c.graded or c.shown)
 
     def state(self) -> tuple[Any, ...]:
         """What has to be as it was of the tensors that the function closes over."""
@@ -226,9 +243,13 @@ class Program:
             for a, how in zip(out, self.results, strict=False)
         ]
         if not self.simple:
-            n = len(c.outputs)
-            for k, i in enumerate(c.graded, n):
-                deliver(tensors[i], out[k], self.owned[k])
+            for i, k, added in c.graded:
+                if not added:
+                    tensors[i].grad = None
+                if k is not None:
+                    deliver(tensors[i], out[k], self.owned[k])
+            for k, i in c.shown.items():
+                results[k] = tensors[i].grad
             if c.on_tape and mode.recording:
                 self.record(results, tensors, [*out[c.forward_count :], *arrays], tree)
         if c.outputs and c.result is c.outputs[0]:

@@ -58,7 +58,7 @@ class Runner:
                     self.call_step(v)
             gone = [self.slots[v] for v in names if v in self.slots]
             if gone:
-                self.steps.append(lambda env, frame, gone=gone: forget(env, gone))
+                self.steps.append(forgetting(gone))
         for v in graph.outputs:
             self.available(v)
         self.pick = [(self.slots[v], base(v).op == "constant") for v in graph.outputs]
@@ -163,12 +163,12 @@ class Runner:
 
         def step(env: list[Any], frame: Any) -> None:
             table, address = frame[mine]
-            hold = None
+            hold = []  # so that copies outlive the call
             for i, place in read:
                 x = env[place]
                 if not x.flags.c_contiguous:
                     x = np.ascontiguousarray(x)
-                    hold = (hold, x)
+                    hold.append(x)
                 table[i] = at(x)
             for i, place, shape, dtype in made:
                 env[place] = x = empty(shape, dtype)
@@ -214,6 +214,11 @@ class Place:
         self.slot = slot
 
 
-def forget(env: list[Any], slots: list[int]) -> None:
-    for i in slots:
-        env[i] = None
+def forgetting(slots: list[int]) -> Step:
+    """A step that lets go of values."""
+
+    def step(env: list[Any], frame: Any) -> None:
+        for i in slots:
+            env[i] = None
+
+    return step

@@ -412,3 +412,39 @@ def test_chain_of_arithmetic_is_bit_equal_to_numpy() -> None:
     f = compile(fn)
     np.testing.assert_array_equal(f(x, y).numpy(), fn(x, y).numpy())
     assert isinstance(f.graph(), Graph)
+
+
+@pytest.mark.parametrize("when", ["never", "first", "late", "after"])
+def test_gradients_that_are_reset_or_added_up_inside_are_as_in_eager(when: str) -> None:
+    x, w = tensors(0, (3, 4), (4,))
+
+    def step(x: Any) -> Any:
+        w.grad = None if when == "first" else w.grad
+        loss = ag.sum(ag.tanh(x * w))
+        w.grad = None if when == "late" else w.grad
+        loss.backward()
+        w.grad = None if when == "after" else w.grad
+        return w.grad
+
+    seen = []
+    for one in (compile(step), step):
+        w.grad = None
+        results = [one(ag.Tensor(x.numpy())) for _ in range(3)]
+        seen.append([None if g is None else g.numpy().copy() for g in (*results, w.grad)])
+        assert results[-1] is w.grad
+    for a, b in zip(*seen, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            same(a, b)
+
+
+def test_reading_a_gradient_that_may_hold_more_runs_eagerly_with_a_line() -> None:
+    (w,) = tensors(0, (4,))
+
+    def step(x: Any) -> Any:
+        ag.sum(ag.tanh(x * w)).backward()
+        return w.grad * 0.5
+
+    f = compile(step)
+    f(ag.Tensor(np.ones(4, "f4")))
+    assert "reads .grad" in f.explain()
