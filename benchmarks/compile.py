@@ -1,8 +1,8 @@
 """Compiled functions against eager and torch: `python benchmarks/compile.py --json FILE [--quick]`.
 
-CPU time. A chain of 1,000 elementwise operations on 16 numbers, forward and backward (bar: 0.005 of torch eager); GELU
-and LayerNorm written from primitives (0.5 of our eager), training steps of a small network (1.05 of our
-eager). Both sides run in turn in this process, on one thread.
+CPU time of a chain of 1,000 elementwise operations on 16 numbers, forward and backward (bar: 0.005 of torch
+eager), of GELU and LayerNorm written from primitives (0.5 of our eager), and of training steps of a small
+network (1.05 of our eager). Both sides run in turn in this process, on one thread.
 """
 
 from __future__ import annotations
