@@ -448,3 +448,20 @@ def test_reading_a_gradient_that_may_hold_more_runs_eagerly_with_a_line() -> Non
     f = compile(step)
     f(ag.Tensor(np.ones(4, "f4")))
     assert "reads .grad" in f.explain()
+
+
+def test_a_tensor_outside_that_changed_is_read_anew_and_compiles_again_for_another_shape() -> None:
+    x, w = tensors(0, (3, 4), (4,))
+    f = compile(lambda x: ag.sum(x * w, axis=0))
+    for data in (w.data, w.data + 1, np.ones((3, 4), "f4"), np.ones((1,), "f4")):
+        with ag.no_grad():
+            w.data = data
+            same(f(x).numpy(), (x.numpy() * data).sum(0))
+    assert f.explain().count("\n") == 2
+
+
+def test_which_arguments_are_the_same_tensor_is_guarded() -> None:
+    x, y = tensors(0, (4,), (4,))
+    f = compile(lambda a, b, c: a * 2.0 + b * 3.0 + c * 5.0)
+    for given_ in ((x, y, x), (x, x, y), (x, y, y), (y, y, y)):
+        same(f(*given_).numpy(), f.fn(*given_).numpy())
