@@ -1,26 +1,18 @@
-"""Compiled functions against eager, torch, and the interpreter of the representation."""
+"""Compiled functions: passes, guards, what is refused, the tape, both backends; against eager."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import mlsys_lab.autograd as ag
 from mlsys_lab._core import native
-from mlsys_lab.autograd import fused_rows
-from mlsys_lab.compile import CaptureError, Graph, bytes_moved, compile, interpret
+from mlsys_lab.compile import CaptureError, Graph, bytes_moved, compile
 
-torch = pytest.importorskip("torch")
 RTOL, ATOL = 2e-5, 2e-6  # float32: sums are added in another order, exp, erf and tanh round differently
-UNARY = ("tanh", "exp", "sin", "square", "abs", "negative", "sigmoid", "relu", "erf")
-BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum")
-SHAPES = ((3, 4), (4,), (1, 4), (3, 1), (), (2, 3, 4))
 
 
 @pytest.fixture(params=["C", "NumPy"])
@@ -43,102 +35,6 @@ def same(ours: Any, theirs: Any, rtol: float = RTOL, atol: float = ATOL) -> None
     assert ours.dtype == theirs.dtype
     assert ours.shape == theirs.shape
     np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=atol * max(1, np.abs(theirs).max(initial=0)))
-
-
-@st.composite
-def programs(draw: st.DrawFn) -> list[tuple[str, int, int]]:
-    """A random graph: (operation, first, second argument), numbers counted back from the newest value."""
-    kinds = st.sampled_from(
-        (*UNARY, *BINARY, "sum", "mean", "max", "normalised", "matmul", "by number", "where")
-    )
-    return draw(st.lists(st.tuples(kinds, st.integers(0, 5), st.integers(0, 5)), min_size=2, max_size=9))
-
-
-def apply(xp: Any, program: list[tuple[str, int, int]], values: list[Any]) -> Any:
-    """Run a program with our functions or torch's; what does not fit together is left out."""
-    values = list(values)
-    for op, i, j in program:
-        x, y = values[-1 - i % len(values)], values[-1 - j % len(values)]
-        try:
-            np.broadcast_shapes(tuple(x.shape), tuple(y.shape))
-        except ValueError:
-            y = x
-        axis = j % len(x.shape) if len(x.shape) else None
-        if op == "by number":
-            out = 1.5 - (x * 0.5 + 2.0) / 3.0
-        elif op in UNARY:
-            x = xp.tanh(x) if op == "exp" else x
-            out = getattr(xp, op)(x)
-        elif op == "divide":
-            out = xp.divide(x, y * y + 1.0)
-        elif op == "where":
-            out = xp.where(x > y, x * 2.0, y)
-        elif op in BINARY:
-            out = getattr(xp, op)(x, y)
-        elif axis is None:
-            continue
-        elif op == "normalised":
-            centred = x - xp.mean(x, axis=axis, keepdims=True)
-            out = centred / xp.sqrt(xp.mean(centred * centred, axis=axis, keepdims=True) + 0.1)
-        elif op == "matmul":
-            if len(x.shape) < 2:
-                continue
-            out = xp.matmul(x, x.mT)
-        else:
-            out = xp.amax(x, axis=axis) if op == "max" and xp is torch else getattr(xp, op)(x, axis=axis)
-        values.append(xp.tanh(out * 0.3) * 2.0 if op in ("matmul", "square", "sum") else out)
-    return values[-1]
-
-
-def loss_and_grad(program: list[tuple[str, int, int]]) -> Callable[..., Any]:
-    def step(*xs: Any) -> Any:
-        loss = ag.sum(apply(ag, program, list(xs)) * 0.7)
-        return (loss, *ag.grad(loss, xs, allow_unused=True)) if loss.requires_grad else (loss,)
-
-    return step
-
-
-@settings(max_examples=20)
-@given(programs(), st.integers(0, 1000), st.sampled_from(["float32", "float64"]))
-def test_random_programs_and_their_gradients_equal_torch(program: Any, seed: int, dtype: str) -> None:
-    xs = tensors(seed, *SHAPES[seed % 3 : seed % 3 + 3], dtype=dtype)
-    ours = compile(loss_and_grad(program))(*xs)
-    theirs = [torch.tensor(x.numpy(), requires_grad=True) for x in xs]
-    out = apply(torch, program, theirs)
-    (loss := (out * 0.7).sum()).backward()
-    same(ours[0].numpy(), loss.detach().numpy(), 1e-4, 1e-5)
-    for x, g in zip(theirs, ours[1:], strict=True):
-        expected = np.zeros(tuple(x.shape), dtype) if x.grad is None else x.grad.numpy()
-        same(g.numpy(), expected, 1e-4, 1e-5)
-
-
-@settings(max_examples=20)
-@given(programs(), st.integers(0, 1000))
-def test_each_pass_leaves_what_the_interpreter_computes(program: Any, seed: int) -> None:
-    xs = tensors(seed, *SHAPES[seed % 4 : seed % 4 + 2])
-    f = compile(loss_and_grad(program))
-    f(*xs)
-    stages = [f.graph(name) for name in ("capture", "fold", "cse", "dce", "fuse", "plan")]
-    before = interpret(stages[0], [x.numpy() for x in xs])
-    for graph in stages[1:]:
-        for a, b in zip(interpret(graph, [x.numpy() for x in xs]), before, strict=True):
-            np.testing.assert_array_equal(a, b)
-    assert len(stages[0].values) >= len(stages[2].values) >= len(stages[3].values)
-    assert bytes_moved(stages[5]) <= bytes_moved(stages[3])
-
-
-@settings(max_examples=15)
-@given(programs(), st.integers(0, 1000))
-def test_a_compiled_function_gives_gradients_inside_a_larger_one(program: Any, seed: int) -> None:
-    xs = tensors(seed, *SHAPES[seed % 3 : seed % 3 + 2])
-    f = compile(lambda *a: apply(ag, program, list(a)))
-    grads = []
-    for one in (f, f.fn):
-        y = one(*[x * 1.5 for x in xs])
-        weight = np.linspace(-1, 1, y.size, dtype=np.float32).reshape(y.shape)
-        grads.append((y, *ag.grad(ag.sum(y * y * weight), xs, allow_unused=True)))
-    for a, b in zip(*grads, strict=True):
-        same(a.numpy(), b.numpy(), 1e-4, 1e-5)
 
 
 def layer_norm(x: Any, w: Any, b: Any) -> Any:
@@ -313,64 +209,6 @@ def test_arguments_that_lie_transposed_or_are_given_twice(backend: str) -> None:
     same(f(x, y).numpy(), step(x, y).numpy())
 
 
-def test_a_training_step_with_fused_rows_trains_like_eager(backend: str) -> None:
-    rng = np.random.default_rng(0)
-    x, target = rng.normal(size=(16, 12)).astype("f4"), rng.integers(0, 5, 16)
-    shapes = ((20, 12), (20,), (5, 20), (5,))
-
-    def run(compiled: bool) -> list[float]:
-        params = tensors(1, *shapes)
-        w1, b1, w2, b2 = params
-
-        def loss_of(x: Any, target: Any) -> Any:
-            h = fused_rows.bias_gelu(fused_rows.linear(x, w1), b1)
-            loss = fused_rows.cross_entropy(fused_rows.linear(h, w2, b2), target)
-            loss.backward()
-            return loss
-
-        step, losses = compile(loss_of) if compiled else loss_of, []
-        for _ in range(12):
-            for p in params:
-                p.grad = None
-            losses.append(float(step(ag.Tensor(x), ag.Tensor(target)).numpy()))
-            for p in params:
-                p.data -= 0.3 * p.grad.data
-        return losses
-
-    ours, eager = run(True), run(False)
-    np.testing.assert_allclose(ours, eager, rtol=2e-6)
-    assert ours[-1] < ours[0] / 2
-
-
-def test_second_derivatives_go_through_a_compiled_function() -> None:
-    (x,) = tensors(0, (5,))
-    fn = lambda x: ag.sum(ag.tanh(x) * x * x)  # noqa: E731
-    f, v = compile(fn), np.linspace(0, 1, 5, dtype="f4")
-    same(
-        ag.hessian_vector_product(f, x, v).numpy(),
-        ag.hessian_vector_product(fn, x, v).numpy(),
-    )
-    inside = compile(lambda x: ag.hessian_vector_product(fn, x, v))
-    same(inside(x).numpy(), ag.hessian_vector_product(fn, x, v).numpy())
-
-
-def test_several_results_and_nested_arguments_keep_their_places(backend: str) -> None:
-    x, y = tensors(0, (3, 4), (4,))
-
-    def fn(p: dict[str, Any], k: int) -> dict[str, Any]:
-        return {"a": ag.exp(p["x"] * 0.1), "b": [p["x"] + p["y"], k], "same": p["x"]}
-
-    f = compile(fn)
-    grads = []
-    for one in (f, fn):
-        out = one({"x": x, "y": y}, 3)
-        assert out["b"][1] == 3
-        assert out["same"] is x
-        grads.append(ag.grad(ag.sum(out["a"] * out["a"]) + ag.sum(out["b"][0]), (x, y)))
-    for a, b in zip(*grads, strict=True):
-        same(a.numpy(), b.numpy())
-
-
 def test_an_overridden_rule_is_captured_and_noticed_when_it_goes() -> None:
     x, w = tensors(0, (3, 4), (4, 2))
     step = lambda x, w: ag.grad(ag.sum(x @ w), w)[0]  # noqa: E731
@@ -380,16 +218,6 @@ def test_an_overridden_rule_is_captured_and_noticed_when_it_goes() -> None:
         same(f(x, w).numpy(), 2 * before)
     same(f(x, w).numpy(), before)
     assert "overridden rule" in f.explain()
-
-
-def test_a_change_in_place_before_backward_is_an_error() -> None:
-    (x,) = tensors(0, (5,))
-    f = compile(lambda x: ag.tanh(x) * x)
-    y = f(x)
-    with ag.no_grad():
-        x *= 2.0
-    with pytest.raises(ag.InplaceError):
-        ag.sum(y).backward()
 
 
 def test_observers_hear_every_operation() -> None:
@@ -412,42 +240,6 @@ def test_chain_of_arithmetic_is_bit_equal_to_numpy() -> None:
     f = compile(fn)
     np.testing.assert_array_equal(f(x, y).numpy(), fn(x, y).numpy())
     assert isinstance(f.graph(), Graph)
-
-
-@pytest.mark.parametrize("when", ["never", "first", "late", "after"])
-def test_gradients_that_are_reset_or_added_up_inside_are_as_in_eager(when: str) -> None:
-    x, w = tensors(0, (3, 4), (4,))
-
-    def step(x: Any) -> Any:
-        w.grad = None if when == "first" else w.grad
-        loss = ag.sum(ag.tanh(x * w))
-        w.grad = None if when == "late" else w.grad
-        loss.backward()
-        w.grad = None if when == "after" else w.grad
-        return w.grad
-
-    seen = []
-    for one in (compile(step), step):
-        w.grad = None
-        results = [one(ag.Tensor(x.numpy())) for _ in range(3)]
-        seen.append([None if g is None else g.numpy().copy() for g in (*results, w.grad)])
-        assert results[-1] is w.grad
-    for a, b in zip(*seen, strict=True):
-        assert (a is None) == (b is None)
-        if a is not None:
-            same(a, b)
-
-
-def test_reading_a_gradient_that_may_hold_more_runs_eagerly_with_a_line() -> None:
-    (w,) = tensors(0, (4,))
-
-    def step(x: Any) -> Any:
-        ag.sum(ag.tanh(x * w)).backward()
-        return w.grad * 0.5
-
-    f = compile(step)
-    f(ag.Tensor(np.ones(4, "f4")))
-    assert "reads .grad" in f.explain()
 
 
 def test_a_tensor_outside_that_changed_is_read_anew_and_compiles_again_for_another_shape() -> None:
