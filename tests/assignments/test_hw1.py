@@ -54,11 +54,7 @@ def points() -> dict[str, float]:
     """Points that each question's tests carry."""
     found: Counter[str] = Counter()
 
-    class Nobody:
-        def student(self, question: str) -> Any:
-            raise AssertionError
-
-    for result in run_tests([*ASSIGNMENT.public, *ASSIGNMENT.hidden], Nobody(), seed=0):
+    for result in collect_tests([*ASSIGNMENT.public, *ASSIGNMENT.hidden]):
         found[result.question] += result.points
     return dict(found)
 

@@ -1,5 +1,6 @@
-"""Luck gives no points in HW1: the same code earns the same for every seed, a wrong solution always loses.
+"""Luck gives no points in HW1: for the seed that grades and three others, equal code earns equal points.
 
+The solution passes with each of these four seeds, and each wrong solution fails the same tests with all four.
 Some tests draw their inputs anew in each grading. What such a draw meets only now and then must also stand in
 a fixed case, or the same error costs one student points and another none.
 """
@@ -26,7 +27,7 @@ CELLS = [
 ]
 # The tests of these questions draw at random; the others cannot depend on a seed.
 RANDOM = ("q1a", "q1c", "q2a", "q2c", "q3a", "q3b", "q3c", "q3d", "q4a", "q4b", "q4c", "q4d", "q5b", "q5c")
-SEEDS = (1, 20, 300)
+SEEDS = (ASSIGNMENT.seed(), 1, 20, 300)
 WRONG = [
     (path, question)
     for path in sorted((HW1 / "mutants").glob("*.py"))

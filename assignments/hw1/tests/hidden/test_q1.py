@@ -1,4 +1,4 @@
-"""Part 1, memory: random traces against reuse distances, products by counting multiplications."""
+"""Part 1, memory: random traces against reuse distances, products out of what `multiply` returned."""
 
 import itertools
 import math
@@ -61,10 +61,10 @@ def test_tiles_that_do_not_divide(student):
 
 
 @pytest.mark.question("q1c")
-@pytest.mark.points(2)
+@pytest.mark.points(1)
 @pytest.mark.hidden
-def test_odd_shapes(student, rng):
-    """Single rows, empty sums, tiles of one and tiles larger than the matrix"""
+def test_odd_shapes_and_mixed_dtypes(student, rng):
+    """Single rows, empty sums, tiles of one and tiles larger than the matrix; the common dtype of two inputs"""
     for n, m, p, tile in [
         (1, 9, 1, 4),
         (6, 1, 5, 2),
@@ -77,28 +77,56 @@ def test_odd_shapes(student, rng):
         expected = [[sum(int(a[i, k]) * int(b[k, j]) for k in range(m)) for j in range(p)] for i in range(n)]
         got = student.blocked_matmul(a, b, tile)
         close(got, np.array(expected, dtype=np.int64).reshape(n, p))
-
-
-@pytest.mark.question("q1c")
-@pytest.mark.points(1)
-@pytest.mark.hidden
-def test_mixed_dtypes_and_the_number_of_products(student, rng):
-    """The common dtype of two inputs; one product for each pair of tiles, covering all the work"""
     for left, right, kind in [("float32", "float64", "float64"), ("complex64", "float32", "complex64")]:
         a = rng.integers(-3, 4, (3, 3)).astype(left) * (1 + 2j if left.startswith("c") else 1)
         got = student.blocked_matmul(a.astype(left), np.eye(3, dtype=right), 2)
         assert getattr(got, "dtype", None) == kind
         close(got, a, atol=1e-6)
-    shapes = []
 
-    def multiply(one, other):
-        shapes.append((*one.shape, other.shape[1]))
-        return one @ other
 
-    student.blocked_matmul(np.ones((5, 7)), np.ones((7, 4)), 3, multiply)
-    assert len(shapes) == 2 * 3 * 2
-    assert max(map(max, shapes)) <= 3
-    assert sum(map(math.prod, shapes)) == 5 * 7 * 4
+def recorder(rng, tile, calls):
+    """A `multiply` that notes what it is given and what it returns: the product times a factor of its own."""
+
+    def multiply(left, right):
+        for given in (left, right):
+            assert isinstance(given, np.ndarray)
+            assert given.ndim == 2
+            assert 1 <= min(given.shape) <= max(given.shape) <= tile
+        # Another factor each time: a product that was made elsewhere is not what was returned here.
+        returned = rng.uniform(1, 3) * (left @ right)
+        calls.append((left.copy(), right.copy(), returned.copy()))
+        return returned
+
+    return multiply
+
+
+def slices_of(tile, whole):
+    """Where a tile stands in a matrix whose numbers are all different."""
+    start = np.argwhere(whole == tile[0, 0])
+    assert len(start) == 1
+    place = tuple(slice(s, s + length) for s, length in zip(start[0].tolist(), tile.shape, strict=True))
+    assert np.array_equal(whole[place], tile)
+    return place
+
+
+@pytest.mark.question("q1c")
+@pytest.mark.points(2)
+@pytest.mark.hidden
+def test_the_result_is_what_multiply_returned(student, rng):
+    """One product of two tiles for each pair, and the result is the sum of what `multiply` returned"""
+    for n, m, p, tile in [(5, 7, 4, 3), (4, 6, 2, 2), (3, 2, 5, 4)]:
+        a, b = rng.random((n, m)), rng.random((m, p))
+        calls = []
+        got = student.blocked_matmul(a, b, tile, recorder(rng, tile, calls))
+        expected, covered = np.zeros((n, p)), np.zeros((n, m, p), dtype=int)
+        for left, right, returned in calls:
+            (rows, inner), (same, columns) = slices_of(left, a), slices_of(right, b)
+            assert inner == same
+            expected[rows, columns] += returned
+            covered[rows, inner, columns] += 1
+        assert np.all(covered == 1)
+        assert len(calls) == math.prod(-(-size // tile) for size in (n, m, p))
+        close(got, expected, rtol=1e-9)
 
 
 @pytest.mark.question("q1d")

@@ -9,8 +9,8 @@ from autograder.compare import close
 @pytest.mark.question("q4a")
 @pytest.mark.points(1)
 @pytest.mark.hidden
-def test_only_k_columns_matter_and_scale_does_not(student, rng):
-    """One column kept: the others cannot change a prediction, and units do not matter"""
+def test_k_columns_matter_and_the_classifier_is_logistic(student, rng):
+    """One column kept: the others and units change no prediction; the classifier is a logistic regression"""
     y = rng.permutation(np.arange(80) % 2)
     x = rng.normal(size=(80, 12))
     x[:, 5] += 6.0 * y
@@ -22,6 +22,18 @@ def test_only_k_columns_matter_and_scale_does_not(student, rng):
     assert np.mean(predicted == y) >= 0.9
     model.fit(x, 1 - y)  # a second fit forgets the first
     close(np.asarray(model.predict(x)), 1 - predicted)
+    # A logistic regression: log odds on a line, and over the training rows a mean probability that is the
+    # share of ones (the intercept's condition). Rows far off pull the variances of other classifiers.
+    y = (np.arange(160) % 4 == 0).astype(int)
+    x = rng.normal(size=(160, 2)) + (1.5 + 30.0 * (np.arange(160) % 40 == 0)[:, None]) * y[:, None]
+    model = student.build_model(2)
+    model.fit(x, y)
+    line = np.array([[-1.0, 0.5]]) + np.linspace(0, 1, 5)[:, None] * np.array([[2.0, 1.0]])
+    odds = np.asarray(model.predict_proba(line))
+    assert odds.shape == (5, 2)
+    assert np.all(odds > 0)
+    close(np.diff(np.log(odds[:, 1] / odds[:, 0]), 2), np.zeros(3), atol=1e-6)
+    close(np.mean(np.asarray(model.predict_proba(x))[:, 1]), 0.25, atol=0.02)
 
 
 @pytest.mark.question("q4b")
@@ -51,7 +63,7 @@ def test_rows_arrive_as_they_are(student, rng):
 @pytest.mark.points(1)
 @pytest.mark.hidden
 def test_missing_values_tell_nothing_of_the_label(student, rng):
-    """Few columns, most values missing: labels that mean nothing, then labels that can be learned"""
+    """Most values missing: labels that mean nothing, that can be learned, that are turned round in one fold"""
     scores = []
     for _ in range(3):
         y, fold = rng.permutation(np.arange(80) % 2), rng.permutation(np.arange(80) % 2)
@@ -60,13 +72,15 @@ def test_missing_values_tell_nothing_of_the_label(student, rng):
         scores.append(student.mended_score(x, y, 30, fold))
     assert 0.33 <= float(np.mean(scores)) <= 0.65
     assert student.mended_score(x + 9.0 * y[:, None], y, 30, fold) >= 0.9
+    # Each fold teaches the opposite of what holds in the other.
+    assert student.mended_score(x + 9.0 * (y ^ fold)[:, None], y, 30, fold) <= 0.1
 
 
 @pytest.mark.question("q4c")
 @pytest.mark.points(1)
 @pytest.mark.hidden
 def test_a_wild_test_row_does_not_spoil_training(student, rng):
-    """A wild value in a test row leaves scaling, imputation and model alone; what can be learned is"""
+    """A wild value in a test row leaves the training alone; the score is the mean over unequal folds"""
     y, fold = np.arange(60) % 2, (np.arange(60) // 2) % 2
     x = rng.normal(size=(60, 1)) * 0.3 + 2.0 * y[:, None]
     x[2:4] = np.nan  # two rows of fold 1, one of each label: a mean over all rows would be wild there
@@ -75,6 +89,16 @@ def test_a_wild_test_row_does_not_spoil_training(student, rng):
     x[0] = 1e9  # row 0 is tested in fold 0, where the model was trained on fold 1 alone
     wild = student.mended_score(x, y, 1, fold)
     assert 0.6 <= wild <= 0.9
+    # Labels turned round, as many of each kind, cost a fold their share; another share each time.
+    for turned in rng.permutation([4, 8, 12]).tolist():
+        y, fold = np.arange(280) % 2, np.repeat([5, 2, 7], [40, 80, 160])
+        x = 0.1 * rng.normal(size=(280, 6))
+        x[:, 3] += 4.0 * y
+        order, more = rng.permutation(280), 2 * int(rng.integers(1, 4))
+        wrong = [*range(turned), *range(40, 40 + more)]
+        y[wrong] = 1 - y[wrong]
+        score = student.mended_score(x[order], y[order], 1, fold[order])
+        close(score, 1 - (turned / 40 + more / 80) / 3, rtol=1e-9)
 
 
 @pytest.mark.question("q4d")
