@@ -91,7 +91,8 @@ OPTIMIZERS = {
     "SGD": lambda lib, parameters, lr: lib.SGD(parameters, lr=lr, momentum=0.9),
     "Adam": lambda lib, parameters, lr: lib.Adam(parameters, lr=lr),
 }
-RATES = {("gpt", "SGD"): 0.1, ("gpt", "Adam"): 3e-3, ("cnn", "SGD"): 0.05, ("cnn", "Adam"): 3e-3}
+# Each loss falls by more than half; further down the same rounding weighs more: it is relative to the loss.
+RATES = {("gpt", "SGD"): 0.05, ("gpt", "Adam"): 2e-3, ("cnn", "SGD"): 0.05, ("cnn", "Adam"): 1.5e-3}
 
 
 def ours_losses(model, optimizer, x, y):
