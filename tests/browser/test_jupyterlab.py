@@ -311,7 +311,7 @@ def test_pictures_of_the_notebooks_in_light_and_dark(server, chromium):
         pytest.skip("pictures are made with --shots DIR")
     workspace, address = server
     Path(folder).mkdir(parents=True, exist_ok=True)
-    labs = ["labs/00_trust.ipynb"]
+    labs = [p.relative_to(workspace).as_posix() for p in sorted(workspace.glob("labs/*.ipynb"))]
     homework = [
         p.relative_to(workspace).as_posix() for p in sorted(workspace.glob("assignments/*/hw*.ipynb"))
     ]
