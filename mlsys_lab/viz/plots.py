@@ -81,6 +81,7 @@ def _sentences(axes: Any) -> list[str]:
         said.append("; ".join(f"{k}: {label}" for k, label in names) + ".")
     said += [_bars(axes, group) for group in axes.containers if hasattr(group, "patches")]
     said += [_line(line) for line in axes.get_lines() if not line.get_label().startswith("_")]
+    said += [text.get_text().replace("\n", "; ") + "." for text in axes.texts if text.get_gid() == "said"]
     return said
 
 
