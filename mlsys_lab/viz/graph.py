@@ -40,7 +40,7 @@ def graph(result: Tensor, *, names: Mapping[str, Tensor] | None = None, most: in
     place, bends = layout(nodes)
     points = [*place.values(), *(bend for path in bends.values() for bend in path)]
     wide, high = (1 + max(point[i] for point in points) for i in (0, 1))
-    figure, axes = plt.subplots(figsize=(max(7.0, 2.5 * wide), 0.5 + 1.05 * high))
+    figure, axes = plt.subplots(figsize=(max(7.0, 2.5 * wide), 0.8 + 1.15 * high))
     for (parent, child), path in bends.items():
         xs, ys = zip(place[parent], *path, place[child], strict=True)
         axes.plot(xs, ys, color=PALETTE["idle"], lw=1.2, zorder=1)
@@ -50,9 +50,10 @@ def graph(result: Tensor, *, names: Mapping[str, Tensor] | None = None, most: in
         colour = PALETTE["memory"] if node.op is None else PALETTE["compute"]
         box = {"boxstyle": "round,pad=0.35", "fc": "white", "ec": colour, "lw": 1.5}
         axes.text(*place[node], labels[node], ha="center", va="center", fontsize=8, bbox=box, gid="said")
-    more = f": {len(nodes)} of {len(every)} boxes, those nearest the result (more: most={len(every)}; "
-    more += "a part: graph of an inner tensor)"
-    axes.set_title("The tape" + (more if len(nodes) < len(every) else f": {len(nodes)} boxes"), fontsize=9)
+    title = f"The tape: {len(nodes)} of {len(every)} boxes"
+    if len(nodes) < len(every):
+        title += f", those nearest the result\n(all: most={len(every)}; a part: graph of an inner tensor)"
+    axes.set_title(title, fontsize=9)
     axes.set(xlim=(-0.6, wide - 0.4), ylim=(high - 0.4, -0.6))
     axes.axis("off")
     return figure
@@ -79,10 +80,10 @@ def describe(result: Tensor, every: list[Node], nodes: list[Node], names: Mappin
             called.get(node, "leaf") if node.op is None else f"{node.op.name}({made_of})"
         )
         held = sum({id(a): a.nbytes for edge in node.edges for a in arrays(edge[2])}.values())
-        keeps = f", keeps {held:,} B" if held else ""
+        keeps = [f"keeps {held:,} B for backward"] if held else []
         size = math.prod(node.shape) * node.dtype.itemsize
         sizes = [f"{k} {rms(d[node])}" for k, d in (("value", values), ("grad", grads)) if node in d]
-        lines = [head, f"{tuple(node.shape)} {node.dtype}, {size:,} B{keeps}"]
+        lines = [head, f"{tuple(node.shape)} {node.dtype}, {size:,} B", *keeps]
         said.append("\n".join([*lines, *(["rms: " + ", ".join(sizes)] if sizes else [])]))
     return said
 
