@@ -102,8 +102,9 @@ class profile(observe):
     """With this, operations of this thread are counted and timed, forward and backward.
 
     Bytes are those of an operation's arrays, each read and written once: a cache may do with less. Time is
-    that of the operation, on a GPU of its launch; `between_s` is what lies between operations (engine,
-    Python, optimiser). Compiled functions and the engine's own sums of gradients are not heard.
+    that of the operation, on a GPU of its launch; `between_s` is what lies between operations: engine,
+    Python, optimiser, the engine's sums of gradients. A compiled function runs operation by operation here,
+    as under every observer.
 
     Args:
         clock: seconds; `time.perf_counter` unless given.

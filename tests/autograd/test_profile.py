@@ -185,8 +185,11 @@ def test_only_its_own_thread_is_heard_and_everything_is_put_back_after_an_error(
 def test_a_gather_reads_the_rows_that_it_picks_and_not_the_table():
     weight, indices = leaf(1000, 4), np.array([1, 5, 5])
     with ag.profile() as p:
-        ag.embedding(indices, weight)
-    assert (p.events[0].bytes_read, p.events[0].bytes_written) == (3 * 16 + 3 * 8, 3 * 16)
+        ag.embedding(indices, weight).backward(np.ones((3, 4), np.float32))
+    forward, backward = p.events
+    assert (forward.bytes_read, forward.bytes_written, forward.flops) == (3 * 16 + 3 * 8, 3 * 16, 0)
+    assert (backward.bytes_read, backward.bytes_written) == (3 * 16 + 3 * 8, 1000 * 16)
+    assert backward.flops == 3 * 4
 
 
 def test_every_row_of_the_flop_tables_is_an_operation_with_a_rule_per_argument():
