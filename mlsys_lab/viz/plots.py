@@ -75,7 +75,7 @@ def _sentences(axes: Any) -> list[str]:
     said = []
     title = axes.get_title("left") or axes.get_title() or axes.get_title("right")
     if title:
-        said.append(f"{title}.")
+        said.append(f"{title}.".replace("\n", " "))
     names = [(k, label) for k, label in (("x", axes.get_xlabel()), ("y", axes.get_ylabel())) if label]
     if names:
         said.append("; ".join(f"{k}: {label}" for k, label in names) + ".")

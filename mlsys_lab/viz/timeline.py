@@ -44,7 +44,7 @@ def memory_timeline(profile: Any) -> Any:
     axes.plot(top + 1, live[top] / scale, "o", color=PALETTE["memory"], label="most")
     axes.set(xlabel="operation", ylabel=unit, ylim=(0, 1.2 * max(live[top] / scale, 1e-9)))
     axes.set_title(
-        f"The tape holds at most {live[top] / scale:.3g} {unit}, after operation {top + 1}: "
-        f"{events[top].name} ({events[top].phase})"
+        f"The tape holds at most {live[top] / scale:.3g} {unit} for backward,\n"
+        f"after operation {top + 1}: {events[top].name} ({events[top].phase})"
     )
     return figure

@@ -19,6 +19,7 @@ from mlsys_lab import viz
 @pytest.fixture(autouse=True)
 def close_figures():
     with matplotlib.rc_context():
+        viz.style()
         yield
     plt.close("all")
 
@@ -144,8 +145,11 @@ def test_the_memory_timeline_draws_the_bytes_of_each_operation_and_names_the_pea
     figure = viz.memory_timeline(p)
     line = figure.axes[0].get_lines()[0]
     np.testing.assert_allclose(line.get_ydata(orig=True), [10, 20, 20, 20, 20, 10], rtol=1e-12)
+    figure.canvas.draw()
+    assert figure.axes[0]._left_title.get_window_extent().x1 <= figure.canvas.get_width_height()[0]
     said = viz.text_of(figure)
-    assert "holds at most 20 kB, after operation 2: tanh (forward)" in said
+    assert "\n" not in said
+    assert "holds at most 20 kB for backward, after operation 2: tanh (forward)." in said
     assert 'Line "saved for backward": 6 points' in said
 
 
