@@ -1,8 +1,8 @@
 """The engine: tensors, the tape, the differentiation table.
 
 `ag.Tensor`, creation, operations named as in the Python array API standard, `backward`, `grad`, `jacobian`,
-hooks, checkpoints, anomaly mode, `override`, `observe`. Arrays in, arrays out; one tensor among the
-arguments makes a tensor.
+hooks, checkpoints, anomaly mode, `override`, `observe`, `profile`. Arrays in, arrays out; one tensor among
+the arguments makes a tensor.
 """
 
 from __future__ import annotations
@@ -135,6 +135,7 @@ from mlsys_lab.autograd.primitives import (
 from mlsys_lab.autograd.primitives import (
     round_ as round,
 )
+from mlsys_lab.autograd.profile import profile
 from mlsys_lab.autograd.shaping import take_along_axis
 from mlsys_lab.autograd.tape import note_change
 from mlsys_lab.autograd.tensor import Tensor
@@ -253,6 +254,7 @@ __all__ = [
     "pow",
     "primitive",
     "prod",
+    "profile",
     "relu",
     "reshape",
     "rms_norm",
