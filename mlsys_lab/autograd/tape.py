@@ -26,7 +26,7 @@ class Mode(threading.local):
     """What each thread does with the operations that it runs.
 
     `recording`: whether operations leave nodes. `observer`: None, or called after each operation with
-    (primitive, arguments, result, node): the seam of capture, profiler and anomaly mode.
+    (primitive, arguments, result): the seam of capture, profiler and anomaly mode.
     """
 
     recording: bool = True
