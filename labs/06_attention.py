@@ -95,6 +95,7 @@ tokens = np.array([number[c] for c in text])
 seen_text, unseen = np.split(tokens, [len(tokens) * 9 // 10])
 V, T = len(letters), 64  # characters, positions in a window
 
+# %%
 follows = np.ones((V, V))
 np.add.at(follows, (seen_text[:-1], seen_text[1:]), 1)
 chance = follows / follows.sum(1, keepdims=True)
@@ -104,12 +105,14 @@ print(f"{len(text):,} characters, {V} different; the bigram's loss: {bigram:.2f}
 # %% [markdown]
 # ## Predict
 #
-# A GPT of two layers, 64 wide, sees up to 64 characters back. It takes 900 steps of 16 windows: seconds. Guessing evenly
-# costs $\ln V \approx 4.5$ nats. What will its loss on unseen text be?
+# A GPT of two layers, 64 wide, sees up to 64 characters back and takes 900 steps of 16 windows: seconds. Guessing evenly
+# costs $\ln V \approx 4.5$ nats. What will its loss on unseen text be? And one head at $n = 2048$, programmed as the
+# formula has it: how many MiB ($2^{20}$ bytes) beside its inputs, in float32?
 
 # %% tags=["predict"]
 ### BEGIN SOLUTION
-predicted_loss = 1.8
+predicted_loss = 1.8  # nats per character
+predicted_mib = 32
 ### END SOLUTION
 
 # %% [markdown]
@@ -123,9 +126,8 @@ predicted_loss = 1.8
 def visible(q_at, k_at, window=None):
     """Which query may look at which key.
 
-    q_at: (n,) integers, the queries' positions in the text; k_at: (m,), the keys'.
+    q_at: (n,) the queries' positions in the text; k_at: (m,) the keys'. Returns (n, m) booleans.
     window: how many positions a query sees at most, its own included; None: all up to its own.
-    Returns (n, m) booleans.
     """
     ### BEGIN SOLUTION
     back = q_at[:, None] - k_at[None, :]
@@ -136,19 +138,17 @@ def visible(q_at, k_at, window=None):
 # %% nbgrader={"grade": true, "grade_id": "lab06-q1-check", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
 check("lab06.q1", visible)
 
-# %% [markdown] tags=["hint-1"]
+# %% [markdown] tags=["hint-1", "hint-2", "hint-3"]
 # <details><summary>Hint 1: the idea</summary>
 #
 # How far back does each query look for each key? That distance decides: negative is the future, 0 is itself.
 # </details>
-
-# %% [markdown] tags=["hint-2"]
+#
 # <details><summary>Hint 2: the shape</summary>
 #
 # `q_at[:, None]` is a column, `k_at[None, :]` a row; their difference is `(n, m)`. Two comparisons, joined with `&`.
 # </details>
-
-# %% [markdown] tags=["hint-3"]
+#
 # <details><summary>Hint 3: nearly the code</summary>
 #
 #     back = the column of queries minus the row of keys
@@ -181,19 +181,14 @@ class Masked(nn.Module):
         return self.c_proj(out, residual)
 
 
-# %%
-held_x, held_y = windows(unseen, T, 64, generator=np.random.default_rng(1))  # 64 windows
-
-
 def plain(q, k, v, may_see):
     """Attention as the formula has it: (batch, heads, n, d) each, and a mask (n, n)."""
     scores = q @ ag.matrix_transpose(k) * q.shape[-1] ** -0.5  # (batch, heads, n, n)
     return ag.softmax(ag.where(may_see, scores, -np.inf), axis=-1) @ v
 
 
-def use(model, mask, attend=plain):
-    for block in model.transformer.h:
-        block.attn = Masked(block.attn, mask, attend)
+# %%
+held_x, held_y = windows(unseen, T, 64, generator=np.random.default_rng(1))  # 64 windows
 
 
 def held_out(model):
@@ -204,6 +199,11 @@ def held_out(model):
 
 
 # %%
+def use(model, mask, attend=plain):
+    for block in model.transformer.h:
+        block.attn = Masked(block.attn, mask, attend)
+
+
 def train(mask, steps):
     """A GPT after some steps with a mask, and its losses on unseen text."""
     rng = np.random.default_rng(0)
@@ -235,7 +235,7 @@ ax.plot(at, losses, "o-", color=PALETTE["yours"], label=f"GPT, mask: {whose_mask
 bound(ax, bigram, "bigram")
 prediction(ax, 900, predicted_loss)
 ax.legend()
-ax.set(xlabel="step", ylabel="loss on unseen text (nats per character)", xlim=(0, 1200), ylim=(0, 4.6))
+ax.set(xlabel="step", ylabel="unseen text: loss (nats/character)", xlim=(0, 1200), ylim=(0, 4.6))
 ax.set_title("Seconds of training beat all counts of pairs")
 show(fig)
 
@@ -252,12 +252,14 @@ def leaking(q_at, k_at):
 
 
 leaky, at_leaky, losses_leaky = train(leaking, 300)
+
+# %%
 fig, ax = plt.subplots()
 ax.plot(at, losses, "o-", color=PALETTE["yours"], label=f"mask: {whose_mask}")
 ax.plot(at_leaky, losses_leaky, "o-", color=PALETTE["memory"], label="mask that leaks")
 bound(ax, bigram, "bigram")
-ax.legend(loc="right")
-ax.set(xlabel="step", ylabel="loss on unseen text (nats per character)", ylim=(0, 4.6))
+ax.legend(loc="upper right")
+ax.set(xlabel="step", ylabel="unseen text: loss (nats/character)", ylim=(0, 4.6))
 ax.set_title("A leak looks like a triumph, on unseen text too")
 show(fig)
 
@@ -288,8 +290,6 @@ show(fig)
 
 
 # %% [markdown]
-# Points at the bottom did not change at all. This test needs no training and no second opinion.
-#
 # ## Build 2: softmax in one pass (16 minutes)
 #
 # `plain` stores a score for every pair. But the result for a query is an average of values, weighted by $e^{s}$: it can
@@ -319,19 +319,17 @@ def fold(state, scores, values):
 # %% nbgrader={"grade": true, "grade_id": "lab06-q2-check", "locked": true, "points": 4, "schema_version": 3, "solution": false, "task": false}
 check("lab06.q2", fold)
 
-# %% [markdown] tags=["hint-1"]
+# %% [markdown] tags=["hint-1", "hint-2", "hint-3"]
 # <details><summary>Hint 1: the idea</summary>
 #
 # $e^{s - new} = e^{s - old} \, e^{old - new}$. One factor per query moves both sums from the old top to the new one, and it is never above 1.
 # </details>
-
-# %% [markdown] tags=["hint-2"]
+#
 # <details><summary>Hint 2: the shape</summary>
 #
 # The new top is the larger of the old one and the row maximum of the block. The factor `(n,)` multiplies `total`, and as a column `mixed`. Then the block adds its own part to both.
 # </details>
-
-# %% [markdown] tags=["hint-3"]
+#
 # <details><summary>Hint 3: nearly the code</summary>
 #
 #     higher = the larger of top and each row's maximum
@@ -363,7 +361,6 @@ def softmax_by_formula(scores, values):
     return e / e.sum(1, keepdims=True) @ values
 
 
-# %%
 rng = np.random.default_rng(2)
 scores, values = rng.normal(size=(64, 128)), rng.normal(size=(128, 16))
 sizes, error = np.logspace(0, 3, 31), {softmax_by_formula: [], folded: []}
@@ -374,14 +371,14 @@ for size in sizes:
     for way, errors in error.items():
         with np.errstate(over="ignore", invalid="ignore"):
             errors.append(np.abs(way(s, values.astype(np.float32)) - truth).max())
+last = sizes[np.isfinite(error[softmax_by_formula])][-1]
 
 # %%
 fig, ax = plt.subplots()
-ax.loglog(sizes, error[softmax_by_formula], "o-", color=PALETTE["idle"], label="exp(s) / sum, as written")
+ax.loglog(sizes, error[softmax_by_formula], "o-", color=PALETTE["idle"], label="as written")
 ax.loglog(sizes, error[folded], "-", color=PALETTE["yours"], lw=2.5, label=f"one pass ({whose_fold})")
-last = sizes[np.isfinite(error[softmax_by_formula])][-1]
-ax.axvline(last, ls="--", color=PALETTE["reference"], label="then NaN: exp passes 3.4e38 at 88.7")
-ax.legend(loc="upper left")
+ax.axvline(last, ls="--", color=PALETTE["reference"], label="NaN from here: exp(88.8) overflows")
+ax.legend(loc="upper right")
 ax.set(xlabel="spread of the scores", ylabel="largest error (float32)", ylim=(1e-8, 1e-3))
 ax.set_title("One pass is as exact, and goes on where exp overflows")
 show(fig)
@@ -418,12 +415,11 @@ print("the same losses within 0.01 %:", np.allclose(by_fold, by_formula, rtol=1e
 
 # %%
 fig, ax = plt.subplots()
-look = {"color": PALETTE["reference"], "lw": 5, "alpha": 0.35}
-ax.plot(np.arange(T) + 1, by_formula.mean(0), **look, label="all pairs stored")
-ax.plot(np.arange(T) + 1, by_fold.mean(0), color=PALETTE["yours"], label=f"tiles, pass: {whose_fold}")
+ax.plot(by_formula.mean(0), color=PALETTE["reference"], lw=5, alpha=0.35, label="all pairs stored")
+ax.plot(by_fold.mean(0), color=PALETTE["yours"], label=f"tiles, pass: {whose_fold}")
 bound(ax, bigram, "bigram")
 ax.legend(loc="upper right")
-ax.set(xlabel="characters seen", ylabel="loss (nats per character)", ylim=(0, 4))
+ax.set(xlabel="position in the window", ylabel="loss (nats per character)", ylim=(0, 4))
 ax.set_title("Two ways to attend, one curve: context pays")
 show(fig)
 
@@ -431,9 +427,9 @@ show(fig)
 # %% [markdown]
 # ## Build 3: what do tiles cost? (12 minutes)
 #
-# A chip has a small fast memory and a large slow one. One head: `q`, `k`, `v` are $(n, d)$, in float32. For each tile of
-# `rows` queries: load the tile, load **all** keys and values, a tile of `columns` at a time, then store the tile of
-# results. The last tile may be smaller. How many bytes move, and how many must fast memory hold? About 4 lines.
+# A chip has a small fast memory and a large slow one. `q`, `k`, `v` of a head are $(n, d)$, in float32. For each tile of
+# `rows` queries: load the tile, load **all** keys and values, a tile of `columns` at a time, then store the results. The
+# last tile may be smaller. How many bytes move, and how many must fast memory hold? About 4 lines.
 
 # %% nbgrader={"grade": false, "grade_id": "lab06-q3", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def tiled_bytes(n, d, rows, columns):
@@ -454,19 +450,18 @@ def tiled_bytes(n, d, rows, columns):
 # %% nbgrader={"grade": true, "grade_id": "lab06-q3-check", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
 check("lab06.q3", tiled_bytes)
 
-# %% [markdown] tags=["hint-1"]
+
+# %% [markdown] tags=["hint-1", "hint-2", "hint-3"]
 # <details><summary>Hint 1: the idea</summary>
 #
 # Count numbers first, then multiply by 4 bytes. Each query is loaded once and each result stored once. How often does each key pass by?
 # </details>
-
-# %% [markdown] tags=["hint-2"]
+#
 # <details><summary>Hint 2: the shape</summary>
 #
 # There are $n / rows$ tiles of queries, rounded up; each lets all $2nd$ numbers of `k` and `v` pass. Held: `q` and `mixed` are (rows, d), `k` and `v` (columns, d), the scores (rows, columns), `top` and `total` (rows,).
 # </details>
-
-# %% [markdown] tags=["hint-3"]
+#
 # <details><summary>Hint 3: nearly the code</summary>
 #
 #     passes = n over rows, rounded up
@@ -474,17 +469,6 @@ check("lab06.q3", tiled_bytes)
 #     held = the five tiles and the two columns
 #     both times 4
 # </details>
-
-# %% [markdown]
-# ## Predict, once more
-#
-# Stored plainly, the scores of one head at $n = 2048$ and their softmax are two arrays of $n^2$ floats at the least. How
-# many MiB ($2^{20}$ bytes) will the program take at its peak?
-
-# %% tags=["predict"]
-### BEGIN SOLUTION
-predicted_mib = 32
-### END SOLUTION
 
 # %%
 class Slow:
@@ -505,22 +489,23 @@ def plain_counted(q, k, v, slow):
     return slow(slow(p) @ slow(v))
 
 
-def tiled_counted(q, k, v, slow, tile=64):
+def tiled_counted(q, k, v, slow):
     out = np.empty_like(q)
-    for i in range(0, len(q), tile):
-        rows = slow(q[i : i + tile]) / np.sqrt(q.shape[1], dtype=q.dtype)
+    for i in range(0, len(q), 256):
+        rows = slow(q[i : i + 256]) / np.sqrt(q.shape[1], dtype=q.dtype)
         state = fresh(len(rows), q.shape[1])
-        for j in range(0, len(k), tile):
-            state = fold_in(state, rows @ slow(k[j : j + tile]).T, slow(v[j : j + tile]))
-        out[i : i + tile] = slow(state[2] / state[1][:, None])
+        for j in range(0, len(k), 64):
+            state = fold_in(state, rows @ slow(k[j : j + 64]).T, slow(v[j : j + 64]))
+        out[i : i + 256] = slow(state[2] / state[1][:, None])
     return out
 
 
 # %%
 import tracemalloc
 
-ns, d = 2 ** np.arange(7, 12), 64
-count, peak, agree = {plain_counted: [], tiled_counted: []}, {plain_counted: [], tiled_counted: []}, []
+ns, d = 2 ** np.arange(8, 12), 64
+count, peak = ({plain_counted: [], tiled_counted: []} for _ in range(2))
+agree = []
 heads = [[rng.normal(size=(n, d)).astype(np.float32) for _ in range(3)] for n in ns]
 for head in heads:
     results = []
@@ -536,7 +521,7 @@ for head in heads:
 # %% tags=["nbval-check-output"]
 bytes_of = tiled_bytes if solved("lab06.q3") else skip("lab06.q3")
 whose = "yours" if solved("lab06.q3") else "the reference"
-model_mib = [bytes_of(int(n), d, 64, 64)[0] / 2**20 for n in ns]
+model_mib = [bytes_of(int(n), d, 256, 64)[0] / 2**20 for n in ns]
 print("plain and tiled agree:", all(agree))
 print("your bytes are those counted:", model_mib == count[tiled_counted])
 
@@ -545,27 +530,31 @@ fig, (left, right) = plt.subplots(1, 2)
 for ax, points in ((left, count), (right, peak)):
     ax.loglog(ns, points[plain_counted], "o-", color=PALETTE["memory"], label="all pairs stored")
     ax.loglog(ns, points[tiled_counted], "o", color=PALETTE["communication"], label="tiles")
-    ax.set(xlabel="positions n", xlim=(100, 9000))
+    ax.set(xlabel="positions n", xlim=(100, 12000))
 left.loglog(ns, model_mib, "-", color=PALETTE["yours"], label=f"model ({whose})")
-right.loglog(ns, np.array(peak[tiled_counted][-1]) * ns / ns[-1], ":", color=PALETTE["reference"])
+right.loglog(ns, peak[tiled_counted][0] * ns / ns[0], ":", color=PALETTE["reference"], label="linear")
 prediction(right, 2048, predicted_mib)
 left.legend(loc="upper left")
-left.set_ylabel("moved (MiB, counted)")
+right.legend(handles=right.lines[2:3], loc="lower right")
+left.set(ylabel="moved (MiB, counted)", ylim=(0.1, 1e3))
 right.set_ylabel("taken at the peak (MiB, measured)")
 left.set_title("Moved: less, still quadratic")
-right.set_title("Held: linear")
+right.set_title("Held: at most linear")
 show(fig)
 
 # %% [markdown]
-# **Audit the claim**: "FlashAttention needs linear memory." It *holds* linear memory (right). What it *moves* keeps a
-# quadratic term (left), divided by the queries per tile: fast memory buys bandwidth. And the work?
+# **Audit the claim**: "FlashAttention needs linear memory." It *holds* linear memory at most (right). What it *moves* keeps a
+# quadratic term (left), divided by the queries per tile, here 256: fast memory buys bandwidth. And the work?
 #
 # ## The real libraries
 #
-# PyTorch's `scaled_dot_product_attention` and this course's `ag.attention` are tiled and compiled. `exact` below holds
-# them to your pass.
+# PyTorch's `scaled_dot_product_attention` and this course's `ag.attention` are compiled. `exact` below holds them to your
+# pass; `seconds` times one head.
 
 # %% tags=["nbval-check-output"]
+import time
+import timeit
+
 from autograder.machine import need
 
 need("torch")  # installs PyTorch where it is missing, about 0.9 GB
@@ -583,25 +572,14 @@ def by_engine(q, k, v, slow):
     return ag.attention(*(x[None, None] for x in (q, k, v)), causal=False)[0, 0]
 
 
-head = heads[2]
-results = [np.asarray(way(*head, Slow())) for way in (tiled_counted, by_torch, by_engine)]
-exact = [np.allclose(results[0], other, rtol=1e-3, atol=1e-5) for other in results[1:]]
-print("your pass agrees with PyTorch and with the engine:", exact)
-
-# %%
-import time
-
-
 def seconds(way, head):
     """CPU time of a call, the shortest of five."""
-    took = []
-    for _ in range(5):
-        start = time.process_time()
-        way(*head, Slow())
-        took.append(time.process_time() - start)
-    return min(took)
+    return min(timeit.repeat(lambda: way(*head, Slow()), timer=time.process_time, number=1, repeat=5))
 
 
+results = [np.asarray(way(*heads[1], Slow())) for way in (tiled_counted, by_torch, by_engine)]
+exact = [np.allclose(results[0], other, rtol=1e-3, atol=1e-5) for other in results[1:]]
+print("your pass agrees with PyTorch and with the engine:", exact)
 ways = {"all pairs, NumPy": plain_counted, f"tiles, pass: {whose_fold}": tiled_counted}
 ways |= {"PyTorch": by_torch, "this engine": by_engine}
 times = {name: [seconds(way, head) for head in heads] for name, way in ways.items()}
@@ -614,7 +592,7 @@ for (name, took), color in zip(times.items(), colors, strict=True):
     ax.loglog(ns, np.array(took) / unit, "o-", color=color, label=name)
 ax.loglog(ns, (ns / ns[0]) ** 2.0, "--", color=PALETTE["idle"], label="four times per doubling")
 ax.legend()
-ax.set(xlabel="positions n", ylabel="CPU time (PyTorch at 128 is 1)")
+ax.set(xlabel="positions n", ylabel="CPU time (PyTorch at 256 is 1)", xlim=(100, 4000))
 ax.set_title("Tiles save bytes, not work: time stays quadratic")
 show(fig)
 
