@@ -15,7 +15,6 @@
 #     - viz
 #     paths:
 #     - training
-#     - inference
 #     points: 10
 #     prerequisites:
 #     - '04'
