@@ -242,8 +242,9 @@ show(fig)
 # %% [markdown]
 # ## Break it: a mask that leaks
 #
-# One character too far: each position also sees the next one, which is the one it has to predict. What would you expect
-# of the loss, on text that was **never trained on**?
+# Measured once, with the text of Python 3.11: 1.54 nats after 11 CPU-seconds, against the bigram's 2.32. Now one
+# character too far: each position also sees the next one, which it has to predict. What would you expect of the loss, on
+# text that was **never trained on**?
 
 # %%
 def leaking(q_at, k_at):
@@ -522,7 +523,8 @@ bytes_of = tiled_bytes if solved("lab06.q3") else skip("lab06.q3")
 whose = "yours" if solved("lab06.q3") else "the reference"
 model_mib = [bytes_of(int(n), d, 256, 64)[0] / 2**20 for n in ns]
 print("plain and tiled agree:", all(agree))
-print("your bytes are those counted:", model_mib == count[tiled_counted])
+print("the model's bytes are those counted:", model_mib == count[tiled_counted])
+print("the tiles fit into 227 KiB:", bytes_of(2048, d, 256, 64)[1] <= 227 * 1024)
 
 # %%
 fig, (left, right) = plt.subplots(1, 2)
@@ -542,8 +544,9 @@ right.set_title("Held: at most linear")
 show(fig)
 
 # %% [markdown]
-# **Audit the claim**: "FlashAttention needs linear memory." It *holds* linear memory at most (right). What it *moves* keeps a
-# quadratic term (left), divided by the queries per tile, here 256: fast memory buys bandwidth. And the work?
+# **Audit the claim**: "FlashAttention needs linear memory." It *holds* linear memory at most (right). What it *moves*
+# keeps a quadratic term (left), divided by the queries per tile: fast memory buys bandwidth. Tiles of 256 queries and 64
+# keys just fit the 227 KiB that a block of threads gets on an H100 (NVIDIA, Hopper Tuning Guide). And the work?
 #
 # ## The real libraries
 #
