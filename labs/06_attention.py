@@ -322,12 +322,14 @@ check("lab06.q2", fold)
 # %% [markdown] tags=["hint-1", "hint-2", "hint-3"]
 # <details><summary>Hint 1: the idea</summary>
 #
-# $e^{s - new} = e^{s - old} \, e^{old - new}$. One factor per query moves both sums from the old top to the new one, and it is never above 1.
+# $e^{s - new} = e^{s - old} \, e^{old - new}$. One factor per query moves both sums from the old top to the new one,
+# and it is never above 1.
 # </details>
 #
 # <details><summary>Hint 2: the shape</summary>
 #
-# The new top is the larger of the old one and the row maximum of the block. The factor `(n,)` multiplies `total`, and as a column `mixed`. Then the block adds its own part to both.
+# The new top is the larger of the old one and the row maximum of the block. The factor `(n,)` multiplies `total`, and
+# as a column `mixed`. Then the block adds its own part to both.
 # </details>
 #
 # <details><summary>Hint 3: nearly the code</summary>
@@ -454,12 +456,14 @@ check("lab06.q3", tiled_bytes)
 # %% [markdown] tags=["hint-1", "hint-2", "hint-3"]
 # <details><summary>Hint 1: the idea</summary>
 #
-# Count numbers first, then multiply by 4 bytes. Each query is loaded once and each result stored once. How often does each key pass by?
+# Count numbers first, then multiply by 4 bytes. Each query is loaded once and each result stored once. How often does
+# each key pass by?
 # </details>
 #
 # <details><summary>Hint 2: the shape</summary>
 #
-# There are $n / rows$ tiles of queries, rounded up; each lets all $2nd$ numbers of `k` and `v` pass. Held: `q` and `mixed` are (rows, d), `k` and `v` (columns, d), the scores (rows, columns), `top` and `total` (rows,).
+# There are $n / rows$ tiles of queries, rounded up; each lets all $2nd$ numbers of `k` and `v` pass. Held: `q` and
+# `mixed` are (rows, d), `k` and `v` (columns, d), the scores (rows, columns), `top` and `total` (rows,).
 # </details>
 #
 # <details><summary>Hint 3: nearly the code</summary>
