@@ -117,3 +117,17 @@ def windows(
     starts = generator.integers(0, len(tokens) - length, count)
     places = starts[:, None] + np.arange(length)
     return tokens[places], tokens[places + 1]
+
+
+def python_docs() -> str:
+    """About 465,000 characters of English on Python, which every Python carries (`pydoc_data.topics`).
+
+    The text changes with Python's patch version, so nothing may depend on its exact length or letters.
+
+    Returns:
+        The topics in the order of their names, ASCII only.
+    """
+    from pydoc_data import topics
+
+    text = "\n".join(topics.topics[name] for name in sorted(topics.topics))
+    return text.encode("ascii", "ignore").decode("ascii")

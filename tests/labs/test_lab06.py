@@ -1,0 +1,170 @@
+"""Lab 06: its checks pass the reference and fail wrong solutions that look right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from autograder.local import LocalSession
+from autograder.reference import reference
+from autograder.run_tests import run_tests
+
+ROOT = Path(__file__).resolve().parents[2]
+CHECKS = [ROOT / "labs" / "checks" / "test_06.py"]
+
+
+def failed(question: str, function: Any) -> list[str]:
+    """The tests of a question that a function does not pass."""
+    results = run_tests(CHECKS, LocalSession({}, function), seed=7, question=question)
+    assert results
+    return [r.name for r in results if not r.passed]
+
+
+def strict(q_at, k_at, window=None):
+    back = q_at[:, None] - k_at
+    return (back > 0) & (back < (window or np.inf))
+
+
+def leaks(q_at, k_at, window=None):
+    back = q_at[:, None] - k_at
+    return (back >= -1) & (back < (window or np.inf))
+
+
+def turned(q_at, k_at, window=None):
+    back = k_at[:, None] - q_at
+    return ((back >= 0) & (back < (window or np.inf))).T[:, ::-1]
+
+
+def by_place(q_at, k_at, window=None):
+    back = np.arange(len(q_at))[:, None] - np.arange(len(k_at))
+    return (back >= 0) & (back < (window or np.inf))
+
+
+def no_window(q_at, k_at, window=None):
+    return q_at[:, None] >= k_at
+
+
+def window_besides_itself(q_at, k_at, window=None):
+    back = q_at[:, None] - k_at
+    return (back >= 0) & (back <= (window or np.inf))
+
+
+def window_both_ways(q_at, k_at, window=None):
+    back = q_at[:, None] - k_at
+    return back >= 0 if window is None else np.abs(back) < window
+
+
+def additive(q_at, k_at, window=None):
+    return np.where(no_window(q_at, k_at), 0.0, -np.inf)
+
+
+def parts(state, scores):
+    top, total, mixed = state
+    higher = np.maximum(top, scores.max(1))
+    return total, mixed, higher, np.exp(top - higher), np.exp(scores - higher[:, None])
+
+
+def total_not_rescaled(state, scores, values):
+    total, mixed, higher, shrink, w = parts(state, scores)
+    return higher, total + w.sum(1), mixed * shrink[:, None] + w @ values
+
+
+def mixed_not_rescaled(state, scores, values):
+    total, mixed, higher, shrink, w = parts(state, scores)
+    return higher, total * shrink + w.sum(1), mixed + w @ values
+
+
+def grown(state, scores, values):
+    total, mixed, higher, shrink, w = parts(state, scores)
+    return higher, total / shrink + w.sum(1), mixed / shrink[:, None] + w @ values
+
+
+def without_a_top(state, scores, values):
+    top, total, mixed = state
+    w = np.exp(scores)
+    return np.maximum(top, scores.max(1)), total + w.sum(1), mixed + w @ values
+
+
+def top_of_this_block(state, scores, values):
+    top, total, mixed = state
+    new = scores.max(1)
+    w, shrink = np.exp(scores - new[:, None]), np.exp(top - new)
+    return new, total * shrink + w.sum(1), mixed * shrink[:, None] + w @ values
+
+
+def one_top_for_all(state, scores, values):
+    top, total, mixed = state
+    higher = np.maximum(top, scores.max())
+    w, shrink = np.exp(scores - higher[:, None]), np.exp(top - higher)
+    return higher, total * shrink + w.sum(1), mixed * shrink[:, None] + w @ values
+
+
+def in_double(state, scores, values):
+    return reference(ROOT, "lab06", "q2")["fold"](
+        tuple(part.astype(np.float64) for part in state), scores.astype(np.float64), values
+    )
+
+
+def held(d, rows, columns):
+    return 4 * (2 * rows * d + 2 * columns * d + rows * columns + 2 * rows)
+
+
+def keys_once(n, d, rows, columns):
+    return 4 * 4 * n * d, held(d, rows, columns)
+
+
+def rounded_down(n, d, rows, columns):
+    return 4 * (2 * n * d + n // rows * 2 * n * d), held(d, rows, columns)
+
+
+def not_rounded(n, d, rows, columns):
+    return 4 * (2 * n * d + int(n / rows * 2 * n * d)), held(d, rows, columns)
+
+
+def passes_by_columns(n, d, rows, columns):
+    return 4 * (2 * n * d - (-n // columns) * 2 * n * d), held(d, rows, columns)
+
+
+def scores_stored(n, d, rows, columns):
+    return 4 * (2 * n * d - (-n // rows) * 2 * n * d + n * n), held(d, rows, columns)
+
+
+def results_forgotten(n, d, rows, columns):
+    return 4 * (n * d - (-n // rows) * 2 * n * d), held(d, rows, columns)
+
+
+def no_running_sums(n, d, rows, columns):
+    return 4 * (2 * n * d - (-n // rows) * 2 * n * d), held(d, rows, columns) - 8 * rows
+
+
+def all_held(n, d, rows, columns):
+    return 4 * (2 * n * d - (-n // rows) * 2 * n * d), 4 * (4 * n * d + rows * columns + 2 * rows)
+
+
+def numbers_not_bytes(n, d, rows, columns):
+    return 2 * n * d - (-n // rows) * 2 * n * d, held(d, rows, columns) // 4
+
+
+MASKS = (strict, leaks, turned, by_place, no_window, window_besides_itself, window_both_ways, additive)
+FOLDS = (total_not_rescaled, mixed_not_rescaled, grown, without_a_top, top_of_this_block, one_top_for_all,
+         in_double)  # fmt: skip
+BYTES = (keys_once, rounded_down, not_rounded, passes_by_columns, scores_stored, results_forgotten,
+         no_running_sums, all_held, numbers_not_bytes)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("question", "wrong"),
+    [*(("q1", f) for f in MASKS), *(("q2", f) for f in FOLDS), *(("q3", f) for f in BYTES)],
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_wrong_solution_loses_points(question, wrong):
+    assert failed(question, wrong)
+
+
+@pytest.mark.parametrize("question", ["q1", "q2", "q3"])
+def test_the_reference_passes(question):
+    (function,) = reference(ROOT, "lab06", question).values()
+    assert failed(question, function) == []
