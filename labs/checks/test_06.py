@@ -52,14 +52,14 @@ def test_a_window_counts_its_own_position(student):
 def fold_all(student, scores, values, sizes):
     """The student's state after blocks of the given sizes."""
     n, d = len(scores), values.shape[1]
-    state = np.full(n, -np.inf, scores.dtype), np.zeros(n, scores.dtype), np.zeros((n, d), scores.dtype)
+    carried = np.full(n, -np.inf, scores.dtype), np.zeros(n, scores.dtype), np.zeros((n, d), scores.dtype)
     start = 0
     for size in sizes:
-        state = student.fold(state, scores[:, start : start + size], values[start : start + size])
-        assert isinstance(state, tuple | list), f"three arrays are asked for, got {type(state).__name__}"
-        assert len(state) == 3, f"three arrays are asked for, got {len(state)}"
+        carried = student.fold(carried, scores[:, start : start + size], values[start : start + size])
+        assert isinstance(carried, tuple | list), f"three arrays are asked for, got {type(carried).__name__}"
+        assert len(carried) == 3, f"three arrays are asked for, got {len(carried)}"
         start += size
-    return state
+    return carried
 
 
 def state_at_once(scores, values):
