@@ -26,7 +26,7 @@ from typing import Any
 
 from autograder.assignment import Assignment, UsageError
 from autograder.grade import Graded, failed, from_json, grade
-from autograder.report import write_class, write_submission
+from autograder.report import earlier_gradebooks, write_class, write_submission
 from autograder.sandbox import Sandbox, View
 from autograder.submission import Submission
 
@@ -120,17 +120,11 @@ def keep_earlier(out: Path, names: set[str]) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         return
     if others:
-        number = 1 + max((int(p.stem.rpartition("-")[2]) for p in earlier(out)), default=0)
+        number = 1 + max((int(p.stem.rpartition("-")[2]) for p in earlier_gradebooks(out)), default=0)
         for name in ("summary.json", "gradebook.csv"):
             stem, dot, ending = name.partition(".")
             with suppress(FileNotFoundError):
                 (out / name).replace(out / f"earlier-{stem}-{number}{dot}{ending}")
-
-
-def earlier(out: Path) -> list[Path]:
-    """The gradebooks of other sets of hand-ins that were graded into this folder, oldest first."""
-    found = [p for p in out.glob("earlier-gradebook-*.csv") if p.stem.rpartition("-")[2].isdigit()]
-    return sorted(found, key=lambda p: int(p.stem.rpartition("-")[2]))
 
 
 def _known(out: Path, submission: Submission, stamp: dict[str, Any]) -> Graded | None:

@@ -16,8 +16,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-#: What labs may need beyond the course itself: package -> (requirement, MB on disk).
-FRAMEWORKS = {"torch": ("torch>=2.9,<3", 860), "tensorflow": ("tensorflow>=2.20,<3", 1_300)}
+#: What labs compare with, beyond the course itself: package -> (the tested version, MB on disk).
+FRAMEWORKS = {"torch": ("torch==2.13.0", 860)}
 #: PyTorch's own index of builds without CUDA: a tenth of the size on a machine without an NVIDIA GPU.
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
@@ -77,12 +77,9 @@ def need(framework: str) -> None:
     if importlib.util.find_spec(framework) is not None:
         return
     requirement, megabytes = FRAMEWORKS[framework]
-    if framework == "tensorflow" and (platform.system(), platform.machine()) == ("Linux", "x86_64"):
-        requirement = requirement.replace("tensorflow", "tensorflow-cpu")
     print(f"Installing {framework}, about {megabytes} MB on disk, once", flush=True)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    nvidia = has_nvidia_driver()
-    extra = torch_arguments(platform.system(), os.environ, nvidia) if framework == "torch" else []
+    extra = torch_arguments(platform.system(), os.environ, has_nvidia_driver())
     if subprocess.run([*pip, *extra, requirement], check=False).returncode:
         raise RuntimeError(f"{framework} could not be installed: see above, then run this cell again")
     importlib.invalidate_caches()

@@ -48,7 +48,7 @@ def check_notebook(notebook: Path | None, say: Callable[[str], Any]) -> bool:
     if not path.is_file():
         raise UsageError(f"there is no file {path}: name your notebook, as in `mlsys-lab check hw1`")
     assignment = _assignment_of(path)
-    own = _own_copy(path)
+    own = _in_workspace(path)
     if own is not None:
         say(f"this is the copy that came with the course; yours is {own}")
     try:
@@ -76,7 +76,7 @@ def _named(given: Path) -> Path:
     return _home(name, known) / f"{known[name].source.stem}.ipynb"
 
 
-def _own_copy(path: Path) -> Path | None:
+def _in_workspace(path: Path) -> Path | None:
     """The notebook of the same place in workspace/, where the one at hand is not in there but beside it."""
     path = path.resolve()
     for root in path.parents:

@@ -111,6 +111,12 @@ def write_class(rows: Iterable[Graded], assignment: Assignment, out: Path, facts
     write_whole(out / "summary.json", json.dumps(summary, indent=1, ensure_ascii=True) + "\n")
 
 
+def earlier_gradebooks(out: Path) -> list[Path]:
+    """The gradebooks of other sets of hand-ins that were graded into this folder, oldest first."""
+    found = [p for p in out.glob("earlier-gradebook-*.csv") if p.stem.rpartition("-")[2].isdigit()]
+    return sorted(found, key=lambda p: int(p.stem.rpartition("-")[2]))
+
+
 def summary_row(graded: Graded) -> dict[str, Any]:
     """One submission in summary.json: names and types here are a contract."""
     return {

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autograder.grade import Graded
+from autograder.report import earlier_gradebooks
 from autograder.submission import Submission, printable
 
 #: Rows that the live table keeps in view; the whole table follows at the end.
@@ -148,7 +149,7 @@ def closing(rows: Sequence[Graded], out: Path) -> str:
     mean = sum(g.score for g in counted) / len(counted) if counted else 0.0
     bad = sum(g.status == "error" for g in rows)
     line = f"{len(rows)} submissions, {bad} not graded; mean of the counted {mean:.1f}"
-    kept = sorted(out.glob("earlier-gradebook-*.csv"))
+    kept = earlier_gradebooks(out)
     if kept:
         names = ", ".join(p.name for p in kept)
         line += f"\nThe grades of earlier sets of hand-ins are kept in {out}: {names}"

@@ -15,16 +15,6 @@ from mlsys_lab.compile import CaptureError, Graph, bytes_moved, compile
 RTOL, ATOL = 2e-5, 2e-6  # float32: sums are added in another order, exp, erf and tanh round differently
 
 
-@pytest.fixture(params=["C", "NumPy"])
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """With and without a compiler."""
-    if request.param == "NumPy":
-        monkeypatch.setenv(native.OFF, "1")
-    elif native.compiler() is None:
-        pytest.skip("no C compiler: install gcc or clang")
-    return str(request.param)
-
-
 def tensors(seed: int, *shapes: tuple[int, ...], dtype: str = "float32") -> list[ag.Tensor]:
     rng = np.random.default_rng(seed)
     return [ag.Tensor(rng.normal(size=s).astype(dtype), requires_grad=True) for s in shapes]

@@ -8,21 +8,10 @@ import numpy as np
 import pytest
 
 import mlsys_lab.autograd as ag
-from mlsys_lab._core import native
 from mlsys_lab.autograd import fused_rows
 from mlsys_lab.compile import compile
 
 RTOL, ATOL = 2e-5, 2e-6  # float32: sums are added in another order, exp, erf and tanh round differently
-
-
-@pytest.fixture(params=["C", "NumPy"])
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """With and without a compiler."""
-    if request.param == "NumPy":
-        monkeypatch.setenv(native.OFF, "1")
-    elif native.compiler() is None:
-        pytest.skip("no C compiler: install gcc or clang")
-    return str(request.param)
 
 
 def tensors(seed: int, *shapes: tuple[int, ...], dtype: str = "float32") -> list[ag.Tensor]:
