@@ -18,9 +18,8 @@ import time
 import webbrowser
 from pathlib import Path
 
-import nbformat
-
 from autograder.assignment import UsageError
+from autograder.notebook_tools import nbformat
 from autograder.pair import KERNEL, write_percent
 from autograder.workspace import Written, course_root, is_workspace, make_workspace
 

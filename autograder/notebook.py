@@ -44,7 +44,7 @@ def header(source: Path) -> dict[str, Any]:
     Raises:
         UsageError: the header is missing, or one of the facts is missing or of the wrong type.
     """
-    import jupytext
+    from autograder.notebook_tools import jupytext
 
     try:
         notebook = jupytext.read(source, fmt="py:percent")

@@ -236,9 +236,11 @@ def _bare(cell: str) -> str:
 
 def _failing_cells(data: bytes, folder: Path, timeout_s: int = 120) -> list[str]:
     """Run every cell in a fresh kernel; a line per cell that raises."""
-    import nbformat
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from autograder.notebook_tools import nbformat, without_the_grammar
+
+    with without_the_grammar():
+        from nbclient import NotebookClient
+        from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
     notebook = nbformat.reads(sanitised(data).decode("utf-8"), as_version=4)
     client = NotebookClient(

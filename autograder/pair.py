@@ -16,11 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jupytext
-import nbformat
-from nbformat import NotebookNode
-
 from autograder.assignment import UsageError
+from autograder.notebook_tools import NotebookNode, jupytext, nbformat, without_the_grammar
 
 COMPARED = "nbval-check-output"
 
@@ -143,7 +140,8 @@ def execute(notebook: NotebookNode, folder: Path, *, timeout_s: int = 120) -> No
     Raises:
         nbclient.exceptions.CellExecutionError: a cell raised.
     """
-    from nbclient import NotebookClient
+    with without_the_grammar():
+        from nbclient import NotebookClient
 
     plain = copy.deepcopy(notebook)
     NotebookClient(

@@ -143,6 +143,8 @@ class _Plugin:
     def pytest_configure(self, config: pytest.Config) -> None:
         for mark in ("question(name)", "points(n)", "hidden"):
             config.addinivalue_line("markers", mark)
+        # Nobody reads its tracebacks, and pytest's own form of them parses each file on the way.
+        config.option.tbstyle = "native"
 
     @pytest.fixture
     def student(self, request: pytest.FixtureRequest) -> Any:

@@ -16,9 +16,8 @@ import textwrap
 import zlib
 from pathlib import Path
 
-from nbformat import NotebookNode
-
 from autograder.assignment import UsageError
+from autograder.notebook_tools import NotebookNode
 from autograder.pair import COMPARED, read_source
 
 BEGIN = re.compile(r"^(?P<indent>[ \t]*)### BEGIN SOLUTION[ \t]*$", re.MULTILINE)

@@ -70,7 +70,7 @@ def verify(assignment: Assignment, *, library: Path, level: str) -> Iterator[Fin
 
 
 def _student_bytes(assignment: Assignment) -> bytes:
-    import nbformat
+    from autograder.notebook_tools import nbformat
 
     return nbformat.writes(student_notebook(assignment.source)).encode("utf-8")
 

@@ -58,7 +58,7 @@ def run_tests(
     environment = dict(os.environ)
     if shots is not None:
         environment["MLSYS_LAB_SHOTS"] = str(shots.resolve())
-    arguments = context.args or ["-n2", "--dist=loadscope"]
+    arguments = context.args or ["-n3", "--dist=loadscope", "--no-loadscope-reorder"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *arguments], cwd=root, env=environment, check=False
     )

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import autograder.notebook_tools  # noqa: F401  before a test imports nbformat, which is slow otherwise
+
 # `--hypothesis-profile=deep` looks longer.
 settings.register_profile("ci", max_examples=25, deadline=None)
 settings.register_profile("deep", max_examples=2_000, deadline=None)
@@ -59,6 +61,12 @@ def browser() -> str:
     need("browser", found is not None)
     assert found is not None
     return found
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules with slow tests first, so that no worker starts on a long one when the others are done."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

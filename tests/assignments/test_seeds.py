@@ -36,6 +36,9 @@ WRONG = [
 ]
 
 
+pytestmark = pytest.mark.slow
+
+
 def failing(namespace: dict[str, Any], question: str, seed: int) -> set[str]:
     """The names of a question's tests that fail, one file of tests each for public and hidden."""
     paths = [p for p in (*ASSIGNMENT.public, *ASSIGNMENT.hidden) if p.stem == f"test_{question[:2]}"]

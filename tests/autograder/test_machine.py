@@ -70,3 +70,12 @@ def test_what_cannot_be_installed_is_one_line(pip, monkeypatch):
 def test_the_versions_are_the_tested_ones():
     tested = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     assert {requirement for requirement, _ in machine.FRAMEWORKS.values()} <= set(tested)
+
+
+@pytest.mark.parametrize(
+    "module", ["autograder.check", "autograder.pair", "autograder.own_work", "autograder.run_notebook"]
+)
+def test_reading_notebooks_builds_no_grammar_of_addresses(module):
+    code = f"import sys, {module}, nbformat, jsonschema; print('rfc3987_syntax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

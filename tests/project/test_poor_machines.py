@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 MAIN = "import sys; sys.argv[0] = 'mlsys-lab'; from mlsys_lab.cli import main; main()"
 RIGHT = "def double(x):\n    return x + x\ndef mean(x):\n    return x.sum() / x.size\n"
-pytestmark = pytest.mark.poor
+pytestmark = [pytest.mark.poor, pytest.mark.slow]
 
 
 def grade(folder: Path, toy: Path, *options: str, before: tuple[str, ...] = (), **environ: str):
