@@ -26,6 +26,13 @@ from autograder.errors import StudentError
 
 WITHHELD = "what it compared is withheld"
 
+#: Parts of pytest that a question's tests do without. Starting them takes longer than most of these tests;
+#: unraisableexception collects garbage at the end of every session.
+_NOT_NEEDED = (
+    "cacheprovider debugging doctest faulthandler junitxml legacypath logging pastebin setuponly setupplan "
+    "stepwise terminal threadexception unittest unraisableexception"
+).split()
+
 
 class Session(Protocol):
     """Where a student's code lives while tests ask for it."""
@@ -100,31 +107,22 @@ def collect_tests(paths: Sequence[Path]) -> list[TestResult]:
     return plugin.collected
 
 
-def _pytest(paths: Sequence[Path], plugin: _Plugin, *options: str) -> None:
+def _pytest(paths: Sequence[Path], own: _Plugin, *options: str) -> None:
     arguments = ["-c", "/dev/null", "--rootdir=/", "--noconftest", "--import-mode=importlib"]
-    arguments += [
-        "--disable-plugin-autoload",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:terminal",
-        "-p",
-        "no:logging",
-    ]
-    # It collects garbage at the end of every session, which costs more than most questions' tests.
-    arguments += ["-p", "no:unraisableexception"]
-    arguments += ["-p", "no:faulthandler", "--capture=no", "--strict-markers", *options]
+    arguments += ["--disable-plugin-autoload", "--capture=no", "--strict-markers", *options]
+    for plugin in _NOT_NEEDED:
+        arguments += ["-p", f"no:{plugin}"]
     said = StringIO()
     before = set(sys.modules)
     with redirect_stdout(said), redirect_stderr(said):
-        pytest.main([*arguments, *map(str, paths)], plugins=[plugin])
+        pytest.main([*arguments, *map(str, paths)], plugins=[own])
     for name in set(sys.modules) - before:  # a test file that is renewed meanwhile is read again
         if getattr(sys.modules[name], "__file__", None) in {str(p) for p in paths}:
             del sys.modules[name]
-    if plugin.interrupted:
+    if own.interrupted:
         raise KeyboardInterrupt
-    if plugin.broken:
-        raise BadTest(plugin.broken)
+    if own.broken:
+        raise BadTest(own.broken)
 
 
 class _Plugin:
