@@ -29,8 +29,21 @@ WITHHELD = "what it compared is withheld"
 #: Parts of pytest that a question's tests do without. Starting them takes longer than most of these tests;
 #: unraisableexception collects garbage at the end of every session.
 _NOT_NEEDED = (
-    *("cacheprovider", "debugging", "doctest", "faulthandler", "junitxml", "legacypath", "logging", "pastebin"),
-    *("setuponly", "setupplan", "stepwise", "terminal", "threadexception", "unittest", "unraisableexception"),
+    "cacheprovider",
+    "debugging",
+    "doctest",
+    "faulthandler",
+    "junitxml",
+    "legacypath",
+    "logging",
+    "pastebin",
+    "setuponly",
+    "setupplan",
+    "stepwise",
+    "terminal",
+    "threadexception",
+    "unittest",
+    "unraisableexception",
 )
 
 
