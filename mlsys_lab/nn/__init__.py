@@ -6,29 +6,9 @@ from mlsys_lab.nn.functional import autocast
 from mlsys_lab.nn.gpt import GPT, MLP, Block, GPTConfig
 from mlsys_lab.nn.init import manual_seed
 from mlsys_lab.nn.layers import (
-    GELU,
-    Conv2d,
-    Dropout,
-    Embedding,
-    Flatten,
-    LayerNorm,
-    Linear,
-    MaxPool2d,
-    ReLU,
-    RMSNorm,
-    Sequential,
-    Sigmoid,
-    SiLU,
-    Tanh,
-)
+    GELU, Conv2d, Dropout, Embedding, Flatten, LayerNorm, Linear, MaxPool2d, ReLU, RMSNorm, Sequential,
+    Sigmoid, SiLU, Tanh,
+)  # fmt: skip
 from mlsys_lab.nn.losses import BCEWithLogitsLoss, CrossEntropyLoss, L1Loss, MSELoss, NLLLoss
 from mlsys_lab.nn.module import Module, ModuleList, Parameter
 from mlsys_lab.nn.safetensors import load_safetensors, save_safetensors
-
-__all__ = [
-    "GELU", "GPT", "MLP", "BCEWithLogitsLoss", "Block", "Conv2d", "CrossEntropyLoss", "Dropout", "Embedding",
-    "Flatten", "GPTConfig", "KVCache", "L1Loss", "LayerNorm", "Linear", "MSELoss", "MaxPool2d", "Module",
-    "ModuleList", "MultiHeadAttention", "NLLLoss", "Parameter", "RMSNorm", "ReLU", "Sequential", "SiLU",
-    "Sigmoid", "Tanh", "autocast", "functional", "init", "load_safetensors", "manual_seed", "rotary",
-    "save_safetensors",
-]  # fmt: skip

@@ -3,27 +3,6 @@
 from mlsys_lab.optim.arena import Arena
 from mlsys_lab.optim.optimizers import SGD, Adam, AdamW, Optimizer
 from mlsys_lab.optim.schedules import (
-    CosineAnnealingLR,
-    LambdaLR,
-    LinearLR,
-    LRScheduler,
-    StepLR,
-    WarmupCosineLR,
-)
+    CosineAnnealingLR, LambdaLR, LinearLR, LRScheduler, StepLR, WarmupCosineLR,
+)  # fmt: skip
 from mlsys_lab.optim.stability import GradScaler, clip_grad_norm_
-
-__all__ = [
-    "SGD",
-    "Adam",
-    "AdamW",
-    "Arena",
-    "CosineAnnealingLR",
-    "GradScaler",
-    "LRScheduler",
-    "LambdaLR",
-    "LinearLR",
-    "Optimizer",
-    "StepLR",
-    "WarmupCosineLR",
-    "clip_grad_norm_",
-]

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from mlsys_lab._core.style import PALETTE
-from mlsys_lab.autograd.profile import arrays
 from mlsys_lab.autograd.tape import Node, tape_of
 from mlsys_lab.autograd.tensor import Tensor, pull
+from mlsys_lab.viz.profile import arrays
 
 
 def graph(result: Tensor, *, names: Mapping[str, Tensor] | None = None, most: int = 30) -> Any:

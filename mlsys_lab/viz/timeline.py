@@ -14,7 +14,7 @@ def memory_timeline(profile: Any) -> Any:
     """Draw the bytes that the tape held for backward after each operation of a profile.
 
     Args:
-        profile: an `ag.profile` that has ended; parameters are not counted.
+        profile: an `viz.profile` that has ended; parameters are not counted.
 
     Returns:
         A matplotlib figure; `viz.show` adds its text.
@@ -26,7 +26,7 @@ def memory_timeline(profile: Any) -> Any:
 
     events = profile.events
     if not events:
-        raise ValueError("expected a profile with operations, got none: run the model inside ag.profile()")
+        raise ValueError("expected a profile with operations, got none: run the model inside viz.profile()")
     live = [e.live_bytes for e in events]
     top = max(range(len(live)), key=live.__getitem__)
     scale, unit = next((s, u) for s, u in UNITS if live[top] >= s or s == 1)

@@ -140,7 +140,7 @@ def test_a_freed_tape_says_how_to_keep_it():
 
 def test_the_memory_timeline_draws_the_bytes_of_each_operation_and_names_the_peak():
     x = leaf(100, 25)
-    with ag.profile() as p:
+    with viz.profile() as p:
         ag.sum(ag.tanh(ag.exp(x))).backward()
     figure = viz.memory_timeline(p)
     line = figure.axes[0].get_lines()[0]
@@ -154,7 +154,7 @@ def test_the_memory_timeline_draws_the_bytes_of_each_operation_and_names_the_pea
 
 
 def test_a_profile_without_operations_says_so():
-    with ag.profile() as p:
+    with viz.profile() as p:
         pass
     with pytest.raises(ValueError, match="run the model inside"):
         viz.memory_timeline(p)

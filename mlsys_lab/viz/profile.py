@@ -19,10 +19,10 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from mlsys_lab._core.backend import Array, extent, is_float
-from mlsys_lab.autograd.flops import PICKS, count
 from mlsys_lab.autograd.tape import table
 from mlsys_lab.autograd.tensor import Tensor
 from mlsys_lab.autograd.watch import observe
+from mlsys_lab.viz.flops import PICKS, count
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class profile(observe):
         clock: seconds; `time.perf_counter` unless given.
 
     Example:
-        >>> with ag.profile() as p:  # doctest: +SKIP
+        >>> with viz.profile() as p:  # doctest: +SKIP
         ...     loss(model(x), y).backward()
         >>> print(p)  # doctest: +SKIP
     """

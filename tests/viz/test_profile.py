@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 import mlsys_lab.autograd as ag
-from mlsys_lab.autograd.flops import PER_ELEMENT, PRODUCTS
+from mlsys_lab import viz
 from mlsys_lab.autograd.tape import mode, table
+from mlsys_lab.viz.flops import PER_ELEMENT, PRODUCTS
 
 B, N_IN, HIDDEN, OUT = 8, 5, 7, 3
 RNG = np.random.default_rng(3)
@@ -29,14 +30,14 @@ def leaf(*shape: int) -> ag.Tensor:
     return ag.Tensor(array(*shape), requires_grad=True)
 
 
-def sums(p: ag.profile) -> dict:
+def sums(p: viz.profile) -> dict:
     return {(row.name, row.phase): row for row in p.rows()}
 
 
 @pytest.fixture
-def mlp() -> ag.profile:
+def mlp() -> viz.profile:
     x, w1, b1, w2 = ag.Tensor(array(B, N_IN)), leaf(N_IN, HIDDEN), leaf(HIDDEN), leaf(HIDDEN, OUT)
-    with ag.profile() as p:
+    with viz.profile() as p:
         loss = ag.mean(ag.square(ag.relu(x @ w1 + b1) @ w2))
         loss.backward()
     return p
@@ -89,7 +90,7 @@ def test_the_tape_holds_what_backward_reads_and_lets_all_of_it_go(mlp):
 
 def test_a_graph_that_is_dropped_lets_its_memory_go():
     x = leaf(4, 4)
-    with ag.profile() as p:
+    with viz.profile() as p:
         y = ag.exp(x * 2.0)
         assert p.live_bytes >= 64
         del y
@@ -100,7 +101,7 @@ def test_a_graph_that_is_dropped_lets_its_memory_go():
 def test_flops_of_an_attention_block_are_those_of_the_hand_formulas(causal):
     batch, heads, t, d = 2, 3, 6, 4
     q, k, v = (leaf(batch, heads, t, d) for _ in range(3))
-    with ag.profile() as p:
+    with viz.profile() as p:
         ag.sum(ag.softmax(q @ ag.matrix_transpose(k), axis=-1) @ v).backward()
         ag.sum(ag.attention(q, k, v, causal=causal)).backward()
     rows = sums(p)
@@ -121,7 +122,7 @@ def test_products_of_a_convolution_and_an_einsum_are_what_torch_counts():
     arrays = array(2, 3, 8, 8), array(5, 3, 3, 3), array(4, 6), array(6, 7)
     ours = [ag.Tensor(a, requires_grad=True) for a in arrays]
     theirs = [torch.tensor(a, requires_grad=True) for a in arrays]
-    with ag.profile() as p:
+    with viz.profile() as p:
         ag.sum(ag.conv2d(ours[0], ours[1], padding=1)).backward()
         ag.sum(ag.square(ag.einsum("ij,jk->ik", ours[2], ours[3]))).backward()
     with FlopCounterMode(display=False) as counter:
@@ -133,7 +134,7 @@ def test_products_of_a_convolution_and_an_einsum_are_what_torch_counts():
 def test_time_is_that_of_the_operation_and_not_of_what_lies_between():
     now = itertools.count()
     x = leaf(3)
-    with ag.profile(clock=lambda: float(next(now))) as p:
+    with viz.profile(clock=lambda: float(next(now))) as p:
         for _ in range(100):
             next(now)
         y = x * 2.0
@@ -156,7 +157,7 @@ def test_gradients_are_the_same_bits_with_and_without_a_profile():
         return [x.grad.numpy(), y.grad.numpy()]
 
     plain = grads()
-    with ag.profile() as p:
+    with viz.profile() as p:
         watched = grads()
     for one, other in zip(plain, watched, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -165,7 +166,7 @@ def test_gradients_are_the_same_bits_with_and_without_a_profile():
 
 def test_only_its_own_thread_is_heard_and_everything_is_put_back_after_an_error():
     forwards, x = {name: op.forward for name, op in table.items()}, leaf(3)
-    p = ag.profile()
+    p = viz.profile()
 
     def fail() -> None:
         with p:
@@ -184,7 +185,7 @@ def test_only_its_own_thread_is_heard_and_everything_is_put_back_after_an_error(
 
 def test_a_gather_reads_the_rows_that_it_picks_and_not_the_table():
     weight, indices = leaf(1000, 4), np.array([1, 5, 5])
-    with ag.profile() as p:
+    with viz.profile() as p:
         ag.embedding(indices, weight).backward(np.ones((3, 4), np.float32))
     forward, backward = p.events
     assert (forward.bytes_read, forward.bytes_written, forward.flops) == (3 * 16 + 3 * 8, 3 * 16, 0)
@@ -202,7 +203,7 @@ def test_every_row_of_the_flop_tables_is_an_operation_with_a_rule_per_argument()
 
 def test_the_table_is_escaped_html_and_says_which_operation_has_no_formula():
     cube = ag.primitive("<b>&cube", lambda x: x * x * x, lambda g, x: 3 * g * x * x)
-    with ag.profile() as p:
+    with viz.profile() as p:
         ag.sum(cube(leaf(3))).backward()
     html = p._repr_html_()
     assert "<b>" not in html
@@ -247,7 +248,7 @@ def test_the_trace_has_the_keys_types_order_and_nesting_of_the_format(tmp_path):
         return (g * ag.Tensor(y)).data, (g * ag.Tensor(x)).data
 
     w = leaf(6, 6)
-    with ag.override("multiply", inner), ag.profile() as p:
+    with ag.override("multiply", inner), viz.profile() as p:
         ag.sum(ag.tanh(w @ w) * w).backward()
     p.to_trace(tmp_path / "trace.json")
     trace = json.loads((tmp_path / "trace.json").read_text(), parse_constant=pytest.fail)
