@@ -10,6 +10,7 @@ from __future__ import annotations
 import ml_dtypes as _ml_dtypes
 import numpy as _np
 
+from mlsys_lab._core.gemm import gemm_provider
 from mlsys_lab.autograd.check import gradcheck
 from mlsys_lab.autograd.creation import (
     arange, asarray, eye, full, linspace, ones, ones_like, zeros, zeros_like,
@@ -25,7 +26,6 @@ from mlsys_lab.autograd.fused_rows import (
     attention, bias_gelu, bias_relu, cross_entropy, embedding, layer_norm, linear, packed_attention,
     rms_norm,
 )  # fmt: skip
-from mlsys_lab.autograd.gemm import gemm_provider
 from mlsys_lab.autograd.network import avg_pool2d, conv2d, erf, max_pool2d, relu, sigmoid, silu, softplus
 from mlsys_lab.autograd.primitives import (
     abs_ as abs, acos, add, asin, astype, atan, broadcast_to, ceil, cos, cosh, divide, equal, exp, expm1,

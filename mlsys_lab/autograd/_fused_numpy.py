@@ -195,11 +195,7 @@ def attention_backward(
     weights = np.exp(_scores(q, k, causal, scale, offset) - _grouped(log_sum[..., None], k))
     gg, qg, kg, vg = _grouped(g, k), _grouped(q, k), k[:, :, None], v[:, :, None]
     along = (gg * _grouped(out, k)).sum(-1, keepdims=True)
-    slopes = (
-        weights
-        * (gg @ vg.swapaxes(-1, -2) - along)
-        * q.dtype.type(q.shape[-1] ** -0.5 if scale is None else scale)
-    )
+    slopes = weights * (gg @ vg.swapaxes(-1, -2) - along) * _scale(q, scale)
     dk = (slopes.swapaxes(-1, -2) @ qg).sum(2)
     dv = (weights.swapaxes(-1, -2) @ gg).sum(2)
     made = (slopes @ kg).reshape(q.shape), dk, dv
@@ -232,12 +228,12 @@ def _grouped(x: Array, k: Array) -> Array:
     return x.reshape(x.shape[0], k.shape[1], x.shape[1] // k.shape[1], *x.shape[2:])
 
 
+def _scale(q: Array, scale: float | None) -> Any:
+    return q.dtype.type(q.shape[-1] ** -0.5 if scale is None else scale)
+
+
 def _scores(q: Array, k: Array, causal: bool, scale: float | None, offset: int) -> Array:
-    scores = (
-        _grouped(q, k)
-        @ k[:, :, None].swapaxes(-1, -2)
-        * q.dtype.type(q.shape[-1] ** -0.5 if scale is None else scale)
-    )
+    scores = _grouped(q, k) @ k[:, :, None].swapaxes(-1, -2) * _scale(q, scale)
     if not causal:
         return scores
     seen = np.arange(k.shape[2]) <= np.arange(q.shape[2])[:, None] + offset

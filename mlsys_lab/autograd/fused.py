@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
 
+from mlsys_lab._core.gemm import MAKERS
 from mlsys_lab._core.native import NativeError
 from mlsys_lab.autograd import _fused_c, _fused_numpy
 
@@ -170,16 +172,21 @@ def _force(name: str | None) -> None:
         operation.current = None
 
 
-_works: bool | None = None
+def _native_product() -> Operation:
+    """The provider `native` of `_core.gemm`."""
+    if not c_works():
+        raise ImportError("no C compiler")
+    return matmul
 
 
+MAKERS["native"] = _native_product
+
+
+@cache
 def c_works() -> bool:
     """Whether the C implementation could be built here; asked once, at first use."""
-    global _works
-    if _works is None:
-        try:
-            _fused_c.library(_SINGLE)
-            _works = True
-        except NativeError:
-            _works = False
-    return _works
+    try:
+        _fused_c.library(_SINGLE)
+    except NativeError:
+        return False
+    return True

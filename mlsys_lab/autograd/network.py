@@ -22,10 +22,7 @@ from mlsys_lab.autograd.shaping import pad, take_along_axis, windows
 # W. J. Cody, Rational Chebyshev approximations for the error function, Math. Comp. 23 (1969), with the
 # coefficients of his CALERF: erf on |x| <= 0.46875 as x P(x2)/Q(x2), beyond as 1 - exp(-x2) R(|x|)/S(|x|).
 P = (
-    1.85777706184603153e-1,
-    3.16112374387056560,
-    1.13864154151050156e2,
-    3.77485237685302021e2,
+    *(1.85777706184603153e-1, 3.16112374387056560, 1.13864154151050156e2, 3.77485237685302021e2),
     3.20937758913846947e3,
 )
 Q = (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3)
@@ -141,14 +138,9 @@ def framed(x: Any, padding: Any, value: float) -> Any:
 
 
 def conv2d(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Any:
+    x: Any, weight: Any, bias: Any = None,
+    stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1,
+) -> Any:  # fmt: skip
     """Two-dimensional cross-correlation, as torch.nn.functional.conv2d.
 
     Args:

@@ -160,17 +160,13 @@ class Primitive:
                 origin.update(enumerate(parent, start=1))
             else:
                 origin[one.argument + 1] = parent
+
+        def lifted(value: Any, place: int) -> Any:
+            return value if origin.get(place) is None else Tensor.made(value, origin[place])
+
         if self.variadic:  # position 1 holds the list of all inputs
-            lifted = (
-                [
-                    v if origin.get(i) is None else Tensor.made(v, origin[i])
-                    for i, v in enumerate(values[0], 1)
-                ]
-                if 1 in rule.positions
-                else []
-            )
-            return [lifted if p == 1 else v for v, p in zip(values, rule.positions, strict=True)]
-        return [
-            value if origin.get(p) is None else Tensor.made(value, origin[p])
-            for value, p in zip(values, rule.positions, strict=True)
-        ]
+            return [
+                [lifted(x, i) for i, x in enumerate(v, 1)] if p == 1 else v
+                for v, p in zip(values, rule.positions, strict=True)
+            ]
+        return [lifted(v, p) for v, p in zip(values, rule.positions, strict=True)]

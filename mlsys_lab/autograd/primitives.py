@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mlsys_lab._core.backend import Array, is_float, wide
-from mlsys_lab.autograd.gemm import gemm
+from mlsys_lab._core.gemm import gemm
 from mlsys_lab.autograd.rows import row
 
 

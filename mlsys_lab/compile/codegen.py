@@ -26,20 +26,15 @@ EXPRESSIONS = {
     "negative": "-{0}",
     "abs": "fabs{f}({0})",
     "square": "{0} * {0}",
-    "sqrt": "sqrt{f}({0})",
     "pow": "pow{f}({0}, {1})",
     "maximum": "({0} > {1} || {0} != {0}) ? {0} : {1}",
     "minimum": "({0} < {1} || {0} != {0}) ? {0} : {1}",
     "clip": "({0} < {1} ? {1} : {0}) > {2} ? {2} : ({0} < {1} ? {1} : {0})",
     "where": "{0} ? {1} : {2}",
     "sign": "{0} != {0} ? {0} : ({T})(({0} > 0) - ({0} < 0))",
-    **{n: f"{n}{{f}}({{0}})" for n in ("floor", "ceil", "expm1", "log", "log2", "log1p")},
-    **{n: f"{n}{{f}}({{0}})" for n in ("sin", "cos", "tan", "sinh", "cosh")},
+    **{n: f"{n}{{f}}({{0}})" for n in ("sqrt", "floor", "ceil", "rint", "expm1", "log", "log2", "log1p")},
+    **{n: f"{n}{{f}}({{0}})" for n in ("sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh")},
     **{n: f"{n}_{{T}}({{0}})" for n in ("exp", "erf", "tanh")},
-    "rint": "rint{f}({0})",
-    "asin": "asin{f}({0})",
-    "acos": "acos{f}({0})",
-    "atan": "atan{f}({0})",
     "relu": "{0} < 0 ? 0 : {0}",
     "sigmoid": "({T})0.5 * tanh_{T}(({T})0.5 * {0}) + ({T})0.5",
     "silu": "{0} * (({T})0.5 * tanh_{T}(({T})0.5 * {0}) + ({T})0.5)",
@@ -62,23 +57,13 @@ EXPRESSIONS = {
 }
 POWERS = {1: "{0}", 2: "{0} * {0}", 3: "{0} * {0} * {0}", 0.5: "sqrt{f}({0})", -1: "1 / {0}"}
 FLAGS = ("-ffp-contract=off",)  # a product and a sum are rounded apart, as NumPy rounds them
-PRELUDE = """
-/* Up to 0.625 an odd polynomial by least squares, beyond by exp; relative error below 3e-7. */
-static inline float tanh_float(float x) {
-    float a = fabsf(x), s = x * x;
-    float p = -0.00513874f;
-    p = p * s + 0.02009161f;
-    p = p * s - 0.05355845f;
-    p = p * s + 0.13329098f;
-    p = p * s - 0.33333188f;
-    float e = exp_float(-2.0f * a);
-    return a < 0.625f ? x + x * s * p : copysignf((1.0f - e) / (1.0f + e), x);
-}
+HEAD = """#include <math.h>
+#include <stdint.h>
+typedef int64_t I;
 #define exp_double exp
 #define erf_double erf
 #define tanh_double tanh
-typedef int64_t I;
-"""
+/* ---- """
 
 
 def is_plain(v: Value) -> bool:
@@ -94,13 +79,11 @@ def is_plain(v: Value) -> bool:
 
 
 def prelude() -> str:
-    """exp and erf that vectorise, from the engine's fused operations, and tanh beside them."""
+    """exp, erf and tanh that vectorise, from the engine's fused operations."""
     text = resources.files("mlsys_lab.autograd").joinpath("fused.c").read_text(encoding="utf-8")
     section = text.split("/* ---- ")[1].removesuffix("\n").rpartition("#endif")[0]
-    text = "#include <math.h>\n#include <stdint.h>\n/* ---- " + section + PRELUDE
-    return text.replace(
-        "static inline", "static inline __attribute__((always_inline))"
-    )  # or no loop vectorises
+    # Inlined whatever happens, or no loop vectorises.
+    return HEAD + section.replace("static inline", "static inline __attribute__((always_inline))")
 
 
 def literal(x: Any, kind: str) -> str:

@@ -24,13 +24,7 @@ from mlsys_lab.compile.ir import Graph, Value, base, leaves, mapped, reads
 from mlsys_lab.compile.passes import cse, dce, fold
 from mlsys_lab.compile.run import Runner
 
-PASSES: dict[str, Callable[[Graph], Graph]] = {
-    "fold": fold,
-    "cse": cse,
-    "dce": dce,
-    "fuse": fuse,
-    "plan": plan,
-}
+PASSES: dict[str, Callable[[Graph], Graph]] = {f.__name__: f for f in (fold, cse, dce, fuse, plan)}
 CLEANING = ("fold", "cse", "dce")
 
 
@@ -89,11 +83,7 @@ class Capture:
     def differentiated(self, values: list[Value]) -> None:
         """The gradients of the results by what they were made of, given those of the results."""
         self.forward_count = len(values)
-        open_ = {
-            id(x): x
-            for x in self.outputs
-            if not x.is_leaf and x.node is not None and x.node.edges is not None
-        }
+        open_ = {id(x): x for x in self.outputs if not x.is_leaf and x._node().edges is not None}
         self.on_tape = [i for i, x in enumerate(self.outputs) if open_.pop(id(x), None) is not None]
         self.sought = [i for i, x in enumerate(self.inputs) if x.requires_grad] if self.on_tape else []
         if not self.sought:
@@ -179,9 +169,8 @@ class Program:
         used = {x for v in late for x in reads(v)} | set(grads)
         self.kept = [v for v in joint.values if v in used and v in early and v not in free]
         inputs = [v for v in joint.inputs if v not in self.capture.ups]
-        forward = Graph(
-            inputs, [v for v in joint.values if v in early or v in inputs], [*results, *self.kept]
-        )
+        first = [v for v in joint.values if v in early or v in inputs]
+        forward = Graph(inputs, first, [*results, *self.kept])
         given = [*self.kept, *joint.inputs]
         new = {v: v for v in free}
         for i, v in enumerate(self.kept):

@@ -127,11 +127,7 @@ def of_function(name: str, function: Callable[[Any], Any]) -> type[Module]:
     return type(name, (Module,), {"__doc__": function.__doc__, "forward": lambda self, x: function(x)})
 
 
-SiLU, Sigmoid, Tanh = (
-    of_function("SiLU", F.silu),
-    of_function("Sigmoid", F.sigmoid),
-    of_function("Tanh", F.tanh),
-)
+SiLU, Sigmoid, Tanh = map(of_function, ("SiLU", "Sigmoid", "Tanh"), (F.silu, F.sigmoid, F.tanh))
 Flatten = of_function("Flatten", lambda x: x.reshape(x.shape[0], -1))
 
 

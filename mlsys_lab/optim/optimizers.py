@@ -135,17 +135,14 @@ class Optimizer:
         for group, arenas in zip(self.param_groups, self._arenas, strict=True):
             numbers = {id(p): number + i for i, p in enumerate(group["params"])}
             number += len(numbers)
-            groups.append(
-                {**{k: v for k, v in group.items() if k != "params"}, "params": [*numbers.values()]}
-            )
+            groups.append({**group, "params": [*numbers.values()]})
             for arena in arenas:
                 split = [arena.split(m) for m in self._moments_of(arena, group)]
                 for i, p in enumerate(arena.parameters):
                     if id(p) in self._steps:
-                        values = {"step": self._steps[id(p)]}
-                        names = self._moment_names(group)
-                        moments = {name: part[i].copy() for name, part in zip(names, split, strict=True)}
-                        state[numbers[id(p)]] = {**values, **moments}
+                        moments = zip(self._moment_names(group), split, strict=True)
+                        copies = {name: part[i].copy() for name, part in moments}
+                        state[numbers[id(p)]] = {"step": self._steps[id(p)], **copies}
         return {"state": dict(sorted(state.items())), "param_groups": groups}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -213,26 +210,15 @@ class SGD(Optimizer):
     ) -> None:  # fmt: skip
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ValueError("nesterov needs a momentum above 0 and no dampening")
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "momentum": momentum,
-                "dampening": dampening,
-                "weight_decay": weight_decay,
-                "nesterov": nesterov,
-            },
-        )
+        options = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay}
+        super().__init__(params, {**options, "nesterov": nesterov})
 
     def _moment_names(self, group: dict[str, Any]) -> tuple[str, ...]:
         return ("momentum_buffer",) if group["momentum"] else ()
 
     def _update(self, p: Array, g: Array, moments: tuple[Array, ...], step: int, group: Any) -> None:
-        fused.sgd_step(
-            p, g, moments[0] if moments else None, first=step == 1, lr=group["lr"],
-            momentum=group["momentum"], dampening=group["dampening"],
-            weight_decay=group["weight_decay"], nesterov=group["nesterov"],
-        )  # fmt: skip
+        options = {k: group[k] for k in self.defaults}
+        fused.sgd_step(p, g, moments[0] if moments else None, first=step == 1, **options)
 
 
 class Adam(Optimizer):
@@ -259,7 +245,7 @@ class Adam(Optimizer):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
     def _update(self, p: Array, g: Array, moments: tuple[Array, ...], step: int, group: Any) -> None:
-        options = {k: group[k] for k in ("lr", "betas", "eps", "weight_decay")}
+        options = {k: group[k] for k in self.defaults}
         fused.adam_step(p, g, *moments, step=step, decoupled=self.decoupled, **options)
 
 

@@ -1,6 +1,6 @@
 """Matrix products, by a provider that can be chosen.
 
-`numpy` is the one to read. `native` is the library's own product in C, `torch` writes into our memory through
+`numpy` is the one to read. `native` is the engine's own product in C, `torch` writes into our memory through
 `torch.mm(out=)` and multiplies bfloat16 natively, `mkl` calls Intel's library (pip install mkl) through
 ctypes. `auto` takes the first of native, mkl, torch, numpy that is there.
 """
@@ -109,18 +109,9 @@ def mkl_product() -> Product:
     return by_mkl
 
 
-def native_product() -> Product:
-    """a @ b in C, built at first use."""
-    fused: Any = importlib.import_module("mlsys_lab.autograd.fused")
-    if not fused.c_works():
-        raise ImportError("no C compiler")
-    product: Product = fused.matmul
-    return product
-
-
+# Makers of products. The engine adds `native`, its own in C: upper floors register downward.
 MAKERS: dict[str, Callable[[], Product]] = {
     "numpy": lambda: by_numpy,
-    "native": native_product,
     "torch": torch_product,
     "mkl": mkl_product,
 }
