@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mlsys_lab._core.backend import Array, namespace, scatter_add
+from mlsys_lab._core.backend import Array, is_float, namespace, scatter_add, wide
 from mlsys_lab.autograd.primitives import broadcast_to, reshape
 from mlsys_lab.autograd.rows import row
 from mlsys_lab.autograd.tensor import Tensor
@@ -164,9 +164,14 @@ def broadcast(x: Any, shape: tuple[int, ...]) -> Any:
     return x if x.shape == shape else broadcast_to(x, shape)
 
 
+def widened(x: Array) -> Array:
+    """The narrow floats as float32, in which sums of products are added."""
+    return x.astype(wide(x.dtype), copy=False) if is_float(x.dtype) else x
+
+
 einsum = row(
     "einsum",
-    lambda inputs, subscripts: np.einsum(subscripts, *inputs, optimize=True),
+    lambda inputs, subscripts: np.einsum(subscripts, *map(widened, inputs), optimize=True),
     joint=einsum_rule,
     variadic=True,
 )

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
@@ -309,9 +310,28 @@ def test_values_first_and_second_gradients_are_those_of_torch(case, data):
     compare(case, inputs_of(case, shapes, seed, dtype, data.draw(st.booleans())), dtype, seed)
 
 
-def fixed(case: Case) -> list[np.ndarray]:
+def fixed(case: Case, dtype: Any = np.float64) -> list[np.ndarray]:
     shapes = {1: [(3, 4)], 2: [(3, 1), (4,)]}[case.shapes] if isinstance(case.shapes, int) else case.shapes
-    return inputs_of(case, shapes, 3, np.float64, False)
+    return inputs_of(case, shapes, 3, dtype, False)
+
+
+@pytest.mark.parametrize("dtype", [ag.float16, ag.bfloat16], ids=str)
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_in_half_precision_values_and_gradients_are_torchs_rounded(case, dtype):
+    """torch computes in float64 from the same rounded inputs; ours may be off by some units of half precision."""
+    arrays = fixed(case, dtype)
+    xs = [ag.Tensor(a, requires_grad=True) for a in arrays]
+    ts = [torch.tensor(a.astype(np.float64), requires_grad=True) for a in arrays]
+    y, t = case.ours(*xs), case.theirs(*ts)
+    up = np.random.default_rng(4).normal(size=y.shape).astype(dtype)
+    wanted = torch.autograd.grad(t, ts, torch.tensor(up.astype(np.float64)))
+    unit = float(ml_dtypes.finfo(dtype).eps)
+    for ours, theirs in zip([y, *ag.grad(y, xs, up)], [t, *wanted], strict=True):
+        assert ours.dtype == dtype
+        exact = theirs.numpy(force=True)
+        assert ours.shape == exact.shape
+        room = 8 * unit * max(1.0, float(np.abs(exact).max(initial=0)))
+        np.testing.assert_allclose(ours.data.astype(np.float64), exact, rtol=8 * unit, atol=room)
 
 
 def rows_of(case: Case) -> set[str]:
