@@ -318,7 +318,7 @@ def fixed(case: Case, dtype: Any = np.float64) -> list[np.ndarray]:
 @pytest.mark.parametrize("dtype", [ag.float16, ag.bfloat16], ids=str)
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 def test_in_half_precision_values_and_gradients_are_torchs_rounded(case, dtype):
-    """torch computes in float64 from the same rounded inputs; ours may be off by eight units of the precision."""
+    """torch computes in float64 from the same rounded inputs; ours may be off by eight units."""
     arrays = fixed(case, dtype)
     xs = [ag.Tensor(a, requires_grad=True) for a in arrays]
     ts = [torch.tensor(a.astype(np.float64), requires_grad=True) for a in arrays]
