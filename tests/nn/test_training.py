@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gc
+import os
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import mlsys_lab.autograd as ag
-from mlsys_lab import nn, optim
+from mlsys_lab import nn, optim, viz
 from mlsys_lab.datasets import DataLoader, digits, spirals, windows
 
 torch = pytest.importorskip("torch", reason="torch is the oracle: pip install torch")
@@ -129,17 +131,47 @@ def provider(request):
         yield
 
 
-@pytest.mark.parametrize("method", OPTIMIZERS)
-@pytest.mark.parametrize("make", [gpt, cnn])
-def test_losses_are_torchs_to_2e_6_over_50_steps_while_they_halve(make, method, provider):
+def both(make, method):
+    """The losses of ours and of torch, from the same weights."""
     ours, theirs, x, y = make()
     state = {k: torch.from_numpy(v) for k, v in ours.state_dict().items()}
     theirs.load_state_dict(state)
     rate = RATES[make.__name__, method]
     found = ours_losses(ours, OPTIMIZERS[method](optim, ours.parameters(), rate), x, y)
-    wanted = torch_losses(theirs, OPTIMIZERS[method](torch.optim, theirs.parameters(), rate), x, y)
+    return found, torch_losses(theirs, OPTIMIZERS[method](torch.optim, theirs.parameters(), rate), x, y)
+
+
+@pytest.mark.parametrize("method", OPTIMIZERS)
+@pytest.mark.parametrize("make", [gpt, cnn])
+def test_losses_are_torchs_to_2e_6_over_50_steps_while_they_halve(make, method, provider):
+    found, wanted = both(make, method)
     assert wanted[-1] <= wanted[0] / 2
     np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=0)
+
+
+@pytest.mark.skipif("MLSYS_LAB_SHOTS" not in os.environ, reason="pictures are made with --shots DIR")
+def test_the_curves_of_ours_and_torch_as_a_picture():
+    import matplotlib.pyplot as plt
+
+    viz.style()
+    figure, panels = plt.subplots(1, 2, figsize=(7, 3.5), sharey=True)
+    apart = 0.0
+    for axes, make in zip(panels, (gpt, cnn), strict=True):
+        for method, line in (("SGD", "--"), ("Adam", "-")):
+            found, wanted = both(make, method)
+            apart = max(apart, float(np.abs(found / wanted - 1).max()))
+            axes.plot(wanted, line, color=viz.PALETTE["reference"], lw=1, label=f"torch, {method}")
+            steps = np.arange(0, STEPS, 5)
+            axes.plot(steps, found[::5], "o", mfc="none", color=viz.PALETTE["yours"], label=f"ours, {method}")
+            beside = (4, 6 if method == "Adam" else -6)
+            axes.annotate(method, (STEPS - 1, wanted[-1]), beside, textcoords="offset points", va="center")
+        axes.set(xlabel="step", title={"gpt": "GPT, 2 layers", "cnn": "CNN on digits"}[make.__name__])
+        axes.set_xlim(-2, STEPS + 9)
+    panels[0].set_ylabel("loss, nat")
+    panels[0].legend(handles=panels[0].lines[:2], labels=["torch", "ours"], frameon=False)
+    figure.suptitle(f"From the same weights ours has torch's losses, within {apart:.0e} of them")
+    figure.savefig(Path(os.environ["MLSYS_LAB_SHOTS"], "training-curves.png"))
+    print(viz.text_of(figure))
 
 
 def small():
