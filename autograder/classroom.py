@@ -26,7 +26,7 @@ from typing import Any
 
 from autograder.assignment import Assignment, UsageError
 from autograder.grade import Graded, failed, from_json, grade
-from autograder.report import earlier_gradebooks, write_class, write_submission
+from autograder.report import keep_earlier, write_class, write_submission
 from autograder.sandbox import Sandbox, View
 from autograder.submission import Submission
 
@@ -83,6 +83,8 @@ def grade_class(
         UsageError: the folder cannot be written (full, not writable): one line that says what to do.
         KeyboardInterrupt: Ctrl-C; finished rows are on disk, and the class files name them.
     """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file: name a folder for the reports with --out")
     facts = {"version": assignment.version(), "sandbox": plan.level}
     rows: dict[str, Graded] = {}
     try:
@@ -97,11 +99,15 @@ def grade_class(
             rows[submission.name] = replace(known, student=submission.student, counted=submission.counted)
             on_done(rows[submission.name], True)
         try:
-            for graded in _graded(todo, assignment, plan, on_start):
+            with _scratch():
+                for graded in _graded(todo, assignment, plan, on_start):
+                    rows[graded.name] = graded
+                    write_submission(graded, assignment, out, facts)
+                    on_done(graded, False)
+        finally:
+            for graded in _recounted(rows, submissions):
                 rows[graded.name] = graded
                 write_submission(graded, assignment, out, facts)
-                on_done(graded, False)
-        finally:
             ordered = [rows[s.name] for s in submissions if s.name in rows]
             write_class(ordered, assignment, out, facts)
     except OSError as error:
@@ -112,19 +118,28 @@ def grade_class(
     return ordered
 
 
-def keep_earlier(out: Path, names: set[str]) -> None:
-    """Put the class files of another set of hand-ins aside, numbered: grading one more loses nobody's row."""
-    try:
-        rows = json.loads((out / "summary.json").read_text(encoding="utf-8"))["submissions"]
-        others = {row["name"] for row in rows} - names
-    except (OSError, ValueError, KeyError, TypeError):
-        return
-    if others:
-        number = 1 + max((int(p.stem.rpartition("-")[2]) for p in earlier_gradebooks(out)), default=0)
-        for name in ("summary.json", "gradebook.csv"):
-            stem, dot, ending = name.partition(".")
-            with suppress(FileNotFoundError):
-                (out / name).replace(out / f"earlier-{stem}-{number}{dot}{ending}")
+@contextmanager
+def _scratch() -> Iterator[None]:
+    """One folder for all that is temporary here and in the children: nothing stays of one that is killed."""
+    before, place = tempfile.tempdir, tempfile.gettempdir()
+    with tempfile.TemporaryDirectory(prefix="mlsys-", dir=place if len(place) <= 20 else "/tmp") as folder:
+        Path(folder).chmod(0o755)  # sandboxed children have other uids
+        tempfile.tempdir = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+
+
+def _recounted(rows: Mapping[str, Graded], submissions: Sequence[Submission]) -> Iterator[Graded]:
+    """The rows that change since a student's newest could not be graded and an older one could."""
+    for newest in submissions:
+        mine = [s for s in submissions if s.student.casefold() == newest.student.casefold()]
+        graded = [s for s in mine if s.name in rows and rows[s.name].status == "graded"]
+        if newest.counted and newest.name in rows and rows[newest.name].status == "error" and graded:
+            best = max(graded, key=lambda s: (s.modified, s.name))
+            yield replace(rows[newest.name], counted=False)
+            yield replace(rows[best.name], counted=True)
 
 
 def _known(out: Path, submission: Submission, stamp: dict[str, Any]) -> Graded | None:
@@ -233,6 +248,7 @@ class _Child:
             assignment,
             plan,
             sandboxes if context.get_start_method() == "fork" else None,
+            tempfile.gettempdir(),
         )
         self.process = context.Process(target=_grade_in_child, args=task, daemon=False)
         # Ctrl-C during the fork would reach a hook of the interpreter, which discards it.
@@ -265,10 +281,17 @@ class _Child:
 
 
 def _grade_in_child(
-    answer: Connection, submission: Submission, assignment: Assignment, plan: Plan, sandboxes: Any
+    answer: Connection,
+    submission: Submission,
+    assignment: Assignment,
+    plan: Plan,
+    sandboxes: Any,
+    scratch: str,
 ) -> None:
-    """Grade one submission and answer with its row as JSON; Ctrl-C is the parent's business."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Grade one submission and answer with its row as JSON; ending early is the parent's business."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    tempfile.tempdir = scratch
     from autograder.grade import to_json
 
     stamp = plan.stamp(submission, assignment)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ def grade(
 
     from autograder.classroom import Plan, grade_class
     from autograder.run_tests import BadTest, collect_tests
-    from autograder.sandbox import choose
+    from autograder.sandbox import available, choose
     from autograder.screen import Screen, closing, table
     from autograder.submission import collect
 
@@ -95,8 +96,8 @@ def grade(
     level = choose(sandbox)
     if level == "none" and sandbox != "none" and not bundled:
         raise UsageError(
-            "no sandbox works here, so the work of others is not run: see `mlsys-lab doctor`, "
-            "or accept the risk with --sandbox none"
+            f"no sandbox works here, so the work of others is not run: {available()[0].why}; more in "
+            "`mlsys-lab doctor`. Or accept the risk with --sandbox none"
         )
     try:
         collect_tests([*assignment.public, *assignment.hidden])
@@ -107,6 +108,7 @@ def grade(
         raise UsageError(f"there is no file {paths[0]}: nothing to grade")
     target = out or Path("grades") / assignment.name
     console = Console(stderr=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # an end by a batch system is as Ctrl-C
     if level != "namespaces":
         console.print(f"Sandbox level: {level}. What that does not hold: mlsys-lab doctor", style="bold red")
     with Screen(len(found), console) as screen:

@@ -51,10 +51,14 @@ def check_notebook(notebook: Path | None, say: Callable[[str], Any]) -> bool:
     own = _in_workspace(path)
     if own is not None:
         say(f"this is the copy that came with the course; yours is {own}")
+    data, twin = path.read_bytes(), path.with_suffix(".py")
     try:
-        cells = code_cells(path.read_bytes(), path.suffix.lower())
+        cells = code_cells(data, path.suffix.lower())
     except NotebookError as error:
         raise UsageError(f"{path}: {error}") from None
+    newer = path.suffix == ".ipynb" and twin.is_file() and twin.stat().st_mtime > path.stat().st_mtime
+    if newer and _stale(data, twin.read_bytes()):
+        say(f"{path.name} is read; {twin.name} differs from it: `mlsys-lab check {twin.name}` reads that one")
     results, errors = _public_results(cells, assignment)
     for line in errors:
         say(f"while reading the notebook: {line}")
@@ -197,7 +201,8 @@ def _warnings(data: bytes, notebook: Path, homework: str) -> Iterator[str]:
         yield f"warning: the notebook is of version {made_for}, this is {here}"
     twin = notebook.with_suffix(".py")
     if twin.is_file() and _stale(data, twin.read_bytes()):
-        yield f"warning: {twin.name} and {notebook.name} differ: save the notebook again, it is what counts"
+        yield f"warning: {twin.name} and {notebook.name} differ, and {notebook.name} is what counts: what is"
+        yield f"  only in {twin.name} is not handed in; open that as a notebook and save it to bring it over"
     yield f"running {notebook.name} from a clean start"
     failing = _failing_cells(data, notebook.parent)
     yield from (f"warning: {line}" for line in failing)

@@ -13,6 +13,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,21 @@ def earlier_gradebooks(out: Path) -> list[Path]:
     """The gradebooks of other sets of hand-ins that were graded into this folder, oldest first."""
     found = [p for p in out.glob("earlier-gradebook-*.csv") if p.stem.rpartition("-")[2].isdigit()]
     return sorted(found, key=lambda p: int(p.stem.rpartition("-")[2]))
+
+
+def keep_earlier(out: Path, names: set[str]) -> None:
+    """Put the class files of another set of hand-ins aside, numbered: grading one more loses nobody's row."""
+    try:
+        rows = json.loads((out / "summary.json").read_text(encoding="utf-8"))["submissions"]
+        others = {row["name"] for row in rows} - names
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if others:
+        number = 1 + max((int(p.stem.rpartition("-")[2]) for p in earlier_gradebooks(out)), default=0)
+        for name in ("summary.json", "gradebook.csv"):
+            stem, dot, ending = name.partition(".")
+            with suppress(FileNotFoundError):
+                (out / name).replace(out / f"earlier-{stem}-{number}{dot}{ending}")
 
 
 def summary_row(graded: Graded) -> dict[str, Any]:

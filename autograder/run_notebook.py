@@ -68,8 +68,9 @@ def run_notebook(notebook: Path, sandbox: Sandbox, *, cell_timeout_s: float, tot
         total_s: limit of all, the kernel's start included.
     """
     results, theirs = os.pipe()
-    # Its path is part of a socket's address, which has 108 bytes: /tmp, whatever TMPDIR says.
-    with tempfile.TemporaryDirectory(prefix="mlsys-nb-", dir="/tmp") as folder:
+    # Its path is part of a socket's address, which has 108 bytes: /tmp where another one is long.
+    place = tempfile.gettempdir()
+    with tempfile.TemporaryDirectory(prefix="nb-", dir=place if len(place) <= 40 else "/tmp") as folder:
         # The notebook lies there alone: no conftest.py and no configuration of anybody's is found.
         shutil.copyfile(notebook, Path(folder, "notebook.ipynb"))
         pid = os.fork()

@@ -222,7 +222,9 @@ def is_hidden(item: pytest.Item) -> bool:
 def title_of(item: pytest.Item) -> str:
     """First line of a test's docstring; its name in words where it has none."""
     text = (getattr(item, "function", None) and item.function.__doc__) or ""  # type: ignore[attr-defined]
-    return text.strip().splitlines()[0] if text.strip() else item.name.removeprefix("test_").replace("_", " ")
+    if not text.strip():
+        return item.name.removeprefix("test_").replace("_", " ")
+    return text.strip().splitlines()[0].rstrip(".")  # it goes on after a colon
 
 
 def _result(item: pytest.Item, error: BaseException | None, seconds: float) -> TestResult:

@@ -110,7 +110,7 @@ def table(rows: Sequence[Graded]) -> Table:
 
 
 def remark(graded: Graded) -> str:
-    """The first thing an instructor wants to know about a row."""
+    """What an instructor wants to know first about a row: what stopped it, where points were lost, notes."""
     if graded.status == "error":
         return printable(graded.message)
     parts = [] if graded.counted else ["not counted: a newer hand-in is"]
@@ -122,11 +122,11 @@ def remark(graded: Graded) -> str:
         parts.append(f"its process ended in {', '.join(dict.fromkeys(t.question for t in ended))}")
     if graded.clean_start is not None and graded.clean_start_message and not graded.clean_start_ran:
         parts.append(f"no clean start: {_cut(printable(graded.clean_start_message), 70)}")
-    parts += [_cut(printable(note), 90) for note in graded.notes[:1]]
     if not parts and graded.score < graded.max_score:
         lost = [q for q, (earned, possible) in graded.by_question().items() if earned < possible]
         said = f"points lost in {_together(lost)}" if lost else ""
         parts.append(said if graded.score else "no points")
+    parts += [_cut(printable(note), 90) for note in graded.notes[:1]]
     return "; ".join(p for p in parts if p)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -28,6 +29,8 @@ MOST_NOTEBOOK_BYTES = 32 << 20
 MOST_ERROR_CHARACTERS = 300
 KINDS = (".ipynb", ".py")
 LITTER = ("__pycache__", "__MACOSX")
+#: Names beside the reports: those of `report.write_class`, and of earlier ones that were put aside.
+CLASS_FILES = re.compile(r"(gradebook|earlier-gradebook-\d+)\.csv|(summary|earlier-summary-\d+)\.json")
 
 
 @dataclass(frozen=True)
@@ -293,7 +296,8 @@ def _unique(submissions: list[Submission]) -> list[Submission]:
     result = []
     for submission in submissions:
         name, n = submission.name, 1
-        while name.casefold() in taken:  # file systems that ignore case keep both, too
+        # File systems that ignore case keep both, too; and no report takes the place of a class file.
+        while name.casefold() in taken or CLASS_FILES.fullmatch(name.casefold()):
             n += 1
             name = f"{submission.name}-{n}"
         taken.add(name.casefold())

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import html.parser
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,31 @@ def test_a_fault_of_the_grader_is_one_row_that_says_so(sandboxed, assignment, tm
     rows, _ = graded(assignment, tmp_path / "class", {"ada_toy.py": b"x = 1"})
     assert (rows["ada"].status, rows["ada"].score) == ("error", 0)
     assert rows["ada"].message == "the grader failed on it (KeyError); grade it by hand and report this"
+
+
+def test_of_a_students_several_the_newest_that_can_be_graded_counts(sandboxed, assignment, tmp_path):
+    right = notebook("import numpy as np", SOLVED["double"], SOLVED["mean"])
+    (tmp_path / "class").mkdir()
+    files = {
+        "ada_toy.ipynb": right,
+        "ada_toy-late.ipynb": b"",
+        "ada_toy-later.ipynb": b"{",
+        "bob_toy.py": b"",
+    }
+    for age, (name, data) in enumerate(files.items()):
+        (tmp_path / "class" / name).write_bytes(data)
+        os.utime(tmp_path / "class" / name, (1e9 + age, 1e9 + age))
+    found = collect([tmp_path / "class"], assignment)
+    out = tmp_path / "out"
+    rows = grade_class(found, assignment, Plan("namespaces", LIBRARY, False, 2), out)
+    assert {r.name: (r.counted, r.status) for r in rows} == {
+        "ada_toy": (True, "graded"),
+        "ada_toy-late": (False, "error"),
+        "ada_toy-later": (False, "error"),
+        "bob_toy": (True, "error"),
+    }
+    stored = json.loads((out / "ada_toy" / "results.json").read_text())
+    assert stored["extra_data"]["counted"] is True
 
 
 def test_the_clean_start_counts_with_the_share_of_the_other_points(sandboxed, assignment, tmp_path):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -64,6 +66,15 @@ def test_a_homework_is_checked_by_its_name_in_the_workspace(home):
             f"11 of 11 public points{rest}",
         ],
     )
+
+
+def test_work_in_a_newer_py_is_not_passed_over_in_silence(home):
+    twin = home / "workspace" / "assignments" / "toy" / "toy.py"
+    twin.write_text(twin.read_text().replace("raise NotImplementedError", "return x + x", 1))
+    soon = time.time() + 60
+    os.utime(twin, (soon, soon))
+    line = "toy.ipynb is read; toy.py differs from it: `mlsys-lab check toy.py` reads that one"
+    assert line in checked("toy")[1]
 
 
 def test_the_copy_that_came_with_the_course_is_not_mistaken_for_ones_own(home):

@@ -103,6 +103,13 @@ def test_of_a_students_several_the_newest_readable_counts(tmp_path):
     }
 
 
+@pytest.mark.parametrize("name", ["gradebook.csv", "Summary.json", "earlier-gradebook-3.csv"])
+def test_no_report_folder_takes_the_place_of_a_file_of_the_class(tmp_path, name):
+    (tmp_path / f"{name}.py").write_bytes(b"x = 1")
+    (found,) = collect([tmp_path / f"{name}.py"], HW)
+    assert found.name == f"{name}-2"
+
+
 def test_names_stay_apart_on_file_systems_that_ignore_case(tmp_path):
     for folder, name in (("a", "x_hw1.py"), ("b", "X_hw1.py"), ("c", "x_hw1.py")):
         (tmp_path / folder).mkdir()

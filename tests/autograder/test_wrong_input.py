@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable
@@ -335,7 +336,8 @@ def interrupted(toy: Path, tmp: Path) -> Outcome:
     # A shell's background job ignores SIGINT, and so would everything started by it.
     main = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {MAIN}"
     command = [sys.executable, "-c", main, "grade", str(toy), *paths, "--no-nbval", "--jobs", "1"]
-    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    scratch = tempfile.mkdtemp(dir="/tmp")
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": scratch}
     process = subprocess.Popen(
         command,
         cwd=tmp,
@@ -351,6 +353,9 @@ def interrupted(toy: Path, tmp: Path) -> Outcome:
     rest, out = process.stderr.read(), process.stdout.read() if process.stdout else ""
     summary = json.loads((tmp / "grades" / "toy" / "summary.json").read_text())
     assert 1 <= len(summary["submissions"]) < 6
+    process.wait(30)
+    assert os.listdir(scratch) == [], "no hand-in is left behind"
+    os.rmdir(scratch)
     again = run("grade", str(toy), *paths, "--no-nbval", cwd=tmp)
     assert again.code == 0
     assert again.said.count("graded s") == 6 - len(summary["submissions"]), (
@@ -430,6 +435,15 @@ def no_bubblewrap(toy: Path, tmp: Path) -> Outcome:
     )
 
 
+def no_bubblewrap_and_no_level_asked_for(toy: Path, tmp: Path) -> Outcome:
+    file("ada_toy.ipynb", notebook("import numpy as np", RIGHT))(tmp)
+    no_uid = "import autograder.confine as c, autograder.sandbox as s; s.spare_uids = lambda: False; "
+    command = [sys.executable, "-c", no_uid + MAIN, "grade", str(toy), "ada_toy.ipynb"]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": "/nowhere"}
+    done = subprocess.run(command, cwd=tmp, env=environ, capture_output=True, text=True, check=False)
+    return Outcome(done.returncode, done.stdout + done.stderr)
+
+
 COMMANDS: list[tuple[Callable[[Path, Path], Outcome], int, str]] = [
     (no_homework, 2, r"mlsys-lab: there is no homework or lab 'hw99'; there are: .*hw1"),
     (nothing_there, 2, r"mlsys-lab: there is no file gone_toy.ipynb: nothing to grade"),
@@ -441,7 +455,7 @@ COMMANDS: list[tuple[Callable[[Path, Path], Outcome], int, str]] = [
     (broken_test, 2, r"mlsys-lab: .*test_broken\.py.*cannot be collected"),
     (interrupted, 130, r"mlsys-lab: interrupted; grades/toy has what was graded, the same command goes on"),
     (disk_full, 2, r"mlsys-lab: cannot write to .*full: No space left on device"),
-    (out_is_a_file, 2, r"mlsys-lab: cannot write to taken: File exists"),
+    (out_is_a_file, 2, r"mlsys-lab: taken is a file: name a folder"),
     (foreign_autograder, 2, r"mlsys-lab: another package named autograder is imported from .*__init__\.py"),
     (python_too_old, 2, r"lab\.py: this is Python 3\.8\.18; MLSys Lab needs 3\.11, 3\.12 or 3\.13: "),
     (
@@ -450,6 +464,11 @@ COMMANDS: list[tuple[Callable[[Path, Path], Outcome], int, str]] = [
         r"lab\.py: this Python cannot make environments \(no ensurepip\): `apt-get install python3",
     ),
     (no_bubblewrap, 2, r"mlsys-lab: .*bubblewrap.*apt-get install bubblewrap"),
+    (
+        no_bubblewrap_and_no_level_asked_for,
+        2,
+        r"mlsys-lab: no sandbox works here.*apt-get install bubblewrap.*--sandbox none",
+    ),
 ]
 
 

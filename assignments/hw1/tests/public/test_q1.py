@@ -89,7 +89,7 @@ def test_the_dtype_is_kept(student):
         assert getattr(got, "dtype", None) == dtype, (
             f"expected dtype {dtype}, got {getattr(got, 'dtype', type(got))}"
         )
-        close(got, np.array([[5, 14], [14, 50]]), input=(a, a.T, 2))
+        close(got, np.array([[5, 14], [14, 50]], dtype), input=(a, a.T, 2))
 
 
 @pytest.mark.question("q1c")
