@@ -5,6 +5,8 @@
 #     language: python
 #     name: python3
 #   mlsys_lab:
+#     limits:
+#       memory_mb: 3072
 #     minutes: 70
 #     needs:
 #     - torch
