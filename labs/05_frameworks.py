@@ -695,7 +695,8 @@ show(fig)
 # ## Par and bonus
 #
 # Par, the lines of a short answer: 11, 5 and 5. Without points: give `tf.function` the option `reduce_retracing=True` and
-# draw the retraces again. What does it do that PyTorch did by itself?
+# draw the retraces again; what does it do that PyTorch did by itself? And where there is a C++ compiler, leave `backend`
+# out: Inductor compiles (about 14 CPU-seconds the first time, measured once). From which call on does that pay?
 #
 # ## What you now know
 #

@@ -142,7 +142,7 @@ def passed(student, sizes, size, rng):
 
 def kind(value):
     """What a tracer looks at: dtype and shape of an array, anything else as it is."""
-    return f"{value.dtype}{list(value.shape)}" if isinstance(value, np.ndarray) else f"Python's {value!r}"
+    return f"{value.dtype}{list(value.shape)}" if isinstance(value, np.ndarray) else f"no array but {value!r}"
 
 
 @pytest.mark.question("q2")
