@@ -170,7 +170,7 @@ def _from_table(folder: Path, table: Mapping[str, Any], private: Path | None) ->
 
 
 def load_lab(source: Path) -> Assignment:
-    """Read a lab from its solved source, `labs/NN_name.py`; title and points come from its metadata."""
+    """Read a lab from its solved source, `labs/NN_name.py`: title, points and limits from its metadata."""
     from autograder.notebook import code_cells, header
 
     cells = code_cells(source.read_bytes(), ".py")
@@ -185,6 +185,7 @@ def load_lab(source: Path) -> Assignment:
         points=float(facts["points"]),
         questions={key: Question(key, key, names) for key, names in asked_names(cells).items()},
         modules=("*",),
+        limits=Limits(**facts.get("limits", {})),
         is_lab=True,
     )
 

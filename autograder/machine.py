@@ -15,9 +15,12 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 #: What labs compare with, beyond the course itself: package -> (the tested version, MB on disk).
-FRAMEWORKS = {"torch": ("torch==2.13.0", 860)}
+FRAMEWORKS = {"torch": ("torch==2.13.0", 860), "tensorflow": ("tensorflow==2.21.0", 1440)}
+#: The same without CUDA's part, which TensorFlow publishes under a name of its own for one platform.
+TENSORFLOW_CPU = ("Linux", "x86_64", "tensorflow-cpu==2.21.0")
 #: PyTorch's own index of builds without CUDA: a tenth of the size on a machine without an NVIDIA GPU.
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
@@ -65,24 +68,36 @@ def describe() -> str:
     )
 
 
-def need(framework: str) -> None:
-    """Install a framework that a lab compares with, where it is missing; says how much that is.
+def need(framework: str) -> Any:
+    """Import a framework that a lab compares with; where it is missing, install it and say how much that is.
 
     Args:
         framework: a key of `FRAMEWORKS`.
 
+    Returns:
+        The module.
+
     Raises:
         RuntimeError: it could not be installed; pip's own words stand above.
     """
-    if importlib.util.find_spec(framework) is not None:
-        return
+    if importlib.util.find_spec(framework) is None:
+        requirement, megabytes = required(framework, platform.system(), platform.machine())
+        print(f"Installing {framework}, about {megabytes} MB on disk, once", flush=True)
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        told = torch_arguments(platform.system(), os.environ, has_nvidia_driver())
+        extra = told if framework == "torch" else []
+        if subprocess.run([*pip, *extra, requirement], check=False).returncode:
+            raise RuntimeError(f"{framework} could not be installed: see above, then run this cell again")
+        importlib.invalidate_caches()
+    return importlib.import_module(framework)
+
+
+def required(framework: str, system: str, processor: str) -> tuple[str, int]:
+    """What pip is asked for on a platform, and its megabytes, as the extras of pyproject.toml have it."""
     requirement, megabytes = FRAMEWORKS[framework]
-    print(f"Installing {framework}, about {megabytes} MB on disk, once", flush=True)
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    extra = torch_arguments(platform.system(), os.environ, has_nvidia_driver())
-    if subprocess.run([*pip, *extra, requirement], check=False).returncode:
-        raise RuntimeError(f"{framework} could not be installed: see above, then run this cell again")
-    importlib.invalidate_caches()
+    if framework == "tensorflow" and (system, processor) == TENSORFLOW_CPU[:2]:
+        requirement = TENSORFLOW_CPU[2]
+    return requirement, megabytes
 
 
 def torch_arguments(system: str, environ: Mapping[str, str], nvidia: bool) -> list[str]:

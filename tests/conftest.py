@@ -6,9 +6,11 @@ ends with what would enable it.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,7 +28,10 @@ REMEDIES = {
     "sandbox": "bubblewrap (Debian: apt-get install bubblewrap); `mlsys-lab doctor` says more",
     "browser": "Chromium (Debian: apt-get install chromium fonts-dejavu-core) and `pip install playwright`",
     "index": "a package index that pip can reach",
+    "packages": "`python3 lab.py test` installs what the labs compare with (torch, tensorflow)",
 }
+#: What a lab's header names, where it is imported under another name.
+MODULES = {"scikit-learn": "sklearn"}
 _missing: set[str] = set()
 
 
@@ -61,6 +66,16 @@ def browser() -> str:
     need("browser", found is not None)
     assert found is not None
     return found
+
+
+@pytest.fixture(scope="session")
+def packages() -> Callable[..., None]:
+    """Call it with the names in a lab's `needs`: the test needs them all."""
+
+    def ask(*names: str) -> None:
+        need("packages", all(importlib.util.find_spec(MODULES.get(name, name)) for name in names))
+
+    return ask
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

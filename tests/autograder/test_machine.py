@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
 
 from autograder import machine
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCH = machine.FRAMEWORKS["torch"][0]
+TENSORFLOW, TENSORFLOW_CPU = machine.FRAMEWORKS["tensorflow"][0], machine.TENSORFLOW_CPU[2]
 
 
 @pytest.fixture
@@ -25,6 +29,7 @@ def pip(monkeypatch):
 
     monkeypatch.setattr(machine.subprocess, "run", run)
     monkeypatch.setattr(machine.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(machine.importlib, "import_module", lambda name: f"module {name}")
     for name in ("PIP_FIND_LINKS", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"):
         monkeypatch.delenv(name, raising=False)
     return calls
@@ -38,7 +43,7 @@ def on(monkeypatch, system: str, processor: str) -> None:
 
 def test_what_is_there_is_not_installed_again(pip, monkeypatch, capsys):
     monkeypatch.setattr(machine.importlib.util, "find_spec", lambda name: object())
-    machine.need("torch")
+    assert machine.need("torch") == "module torch"
     assert pip == []
     assert capsys.readouterr().out == ""
 
@@ -48,13 +53,17 @@ def test_what_is_there_is_not_installed_again(pip, monkeypatch, capsys):
     [
         ("torch", "Linux", "x86_64", [machine.TORCH_CPU_INDEX, "--timeout", "15", TORCH]),
         ("torch", "Darwin", "arm64", ["--disable-pip-version-check", TORCH]),
+        ("tensorflow", "Linux", "x86_64", ["--disable-pip-version-check", TENSORFLOW_CPU]),
+        ("tensorflow", "Linux", "aarch64", ["--disable-pip-version-check", TENSORFLOW]),
+        ("tensorflow", "Darwin", "arm64", ["--disable-pip-version-check", TENSORFLOW]),
+        ("tensorflow", "Windows", "AMD64", ["--disable-pip-version-check", TENSORFLOW]),
     ],
 )
 def test_the_build_that_fits_is_installed_and_its_size_said(
     pip, monkeypatch, capsys, framework, system, processor, ends
 ):
     on(monkeypatch, system, processor)
-    machine.need(framework)
+    assert machine.need(framework) == f"module {framework}"
     (command,) = pip
     assert command[:3] == [sys.executable, "-m", "pip"]
     assert command[-len(ends) :] == ends
@@ -69,7 +78,22 @@ def test_what_cannot_be_installed_is_one_line(pip, monkeypatch):
 
 def test_the_versions_are_the_tested_ones():
     tested = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    assert {requirement for requirement, _ in machine.FRAMEWORKS.values()} <= set(tested)
+    asked = {requirement for requirement, _ in machine.FRAMEWORKS.values()} | {TENSORFLOW_CPU}
+    assert asked <= set(tested)
+
+
+@pytest.mark.parametrize("system", ["Linux", "Darwin", "Windows"])
+@pytest.mark.parametrize("processor", ["x86_64", "aarch64", "arm64", "AMD64"])
+def test_a_cell_asks_for_what_the_extras_of_the_project_ask_for(system, processor):
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    platform = {"Linux": "linux", "Darwin": "darwin", "Windows": "win32"}[system]
+    there = default_environment() | {"sys_platform": platform, "platform_machine": processor}
+    for framework, extra in (("torch", "torch"), ("tensorflow", "tf")):
+        found = [Requirement(text) for text in extras["optional-dependencies"][extra]]
+        (wanted,) = [r for r in found if r.marker is None or r.marker.evaluate(there)]
+        name, version = machine.required(framework, system, processor)[0].split("==")
+        assert wanted.name == name
+        assert wanted.specifier.contains(version)
 
 
 @pytest.mark.parametrize(

@@ -157,11 +157,12 @@ def printed(cell: NotebookNode) -> str:
 
 
 @pytest.fixture(scope="module")
-def ran(request: pytest.FixtureRequest) -> Callable[[str, str], tuple[list[NotebookNode], float]]:
+def ran(packages: Callable[..., None]) -> Callable[[str, str], tuple[list[NotebookNode], float]]:
     """Run a lab's or homework's notebook once, solved or as released: its code cells and the CPU seconds."""
     done: dict[tuple[str, str], tuple[list[NotebookNode], float]] = {}
 
     def run(name: str, version: str) -> tuple[list[NotebookNode], float]:
+        packages(*header(ALL[name].source)["needs"])
         if (name, version) not in done:
             source = ALL[name].source
             notebook = read_source(source) if version == "solved" else student_notebook(source)
