@@ -168,7 +168,7 @@ MENDS = (as_found, rate_stays_a_number, rate_in_double, rate_with_an_axis, filli
 @pytest.mark.parametrize(
     ("question", "wrong"),
     [*(("q1", f) for f in GRAPHS), *(("q2", f) for f in MENDS)],
-    ids=lambda v: str(v)[:40],
+    ids=lambda v: getattr(v, "__name__", str(v)),
 )
 def test_a_wrong_solution_loses_points(question, wrong):
     assert failed(question, wrong)
