@@ -50,6 +50,27 @@ def reached(program, root):
     return found
 
 
+def noted_rules():
+    """Four rules that note their calls: (rules, calls by operation, what each was given)."""
+    calls, seen = Counter(), []
+    rules = {
+        "add": lambda g, value, a, b: (1 * g, 1 * g),
+        "mul": lambda g, value, a, b: (g * b, g * a),
+        "tanh": lambda g, value, x: (g * (1 - value * value),),
+        "shift": lambda g, value, x, by: (g + 0 * by,),
+    }
+
+    def noted(kind):
+        def inner(g, value, *parts, **options):
+            calls[kind] += 1
+            seen.append((np.array(value), [np.array(p) for p in parts]))
+            return rules[kind](g, value, *parts, **options)
+
+        return inner
+
+    return {kind: noted(kind) for kind in rules}, calls, seen
+
+
 @pytest.mark.question("q2a")
 @pytest.mark.points(2)
 @pytest.mark.hidden
@@ -77,24 +98,9 @@ def test_random_programs_against_forward_differentiation(student, rng):
         given = {name: rng.normal(size=(2, 2)) * 0.5 for name in "xyz"}
         values, _ = forward_slopes(program, given, 0)
         root = (23, 23, 20, 15, 1, 23)[trial]
-        calls, seen = Counter(), []
-
-        def noted(kind, rule, values=values, calls=calls, seen=seen):
-            def inner(g, value, *parts, **options):
-                calls[kind] += 1
-                seen.append((np.array(value), [np.array(p) for p in parts]))
-                return rule(g, value, *parts, **options)
-
-            return inner
-
-        rules = {
-            "add": lambda g, value, a, b: (g, g),
-            "mul": lambda g, value, a, b: (g * b, g * a),
-            "tanh": lambda g, value, x: (g * (1 - value * value),),
-            "shift": lambda g, value, x, by: (g + 0 * by,),
-        }
+        rules, calls, seen = noted_rules()
         seed = rng.normal(size=(2, 2))
-        got = student.gradients(program, values, root, seed, {k: noted(k, r) for k, r in rules.items()})
+        got = student.gradients(program, values, root, seed, rules)
         used = reached(program, root)
         close(len(got), 24)
         for place in range(24):

@@ -31,9 +31,9 @@ def test_inferred_is_what_running_gives(student, rng):
     given = {name: (shape, "float32" if name in "adg" else "float64") for name, shape in shapes.items()}
     arrays = [np.ones(shape, dtype) for shape, dtype in given.values()]
     program = [source(name) for name in given]
-    steps = [(op, pair, {}) for op in BINARY for pair in [(0, 1), (1, 0), (2, 3), (0, 3), (3, 6), (5, 1), (2, 2)]]
+    steps = [(op, pair, {}) for op in BINARY for pair in [(0, 1), (1, 0), (2, 3), (0, 3), (3, 6), (5, 0), (2, 2)]]
     steps += [(op, (i,), {}) for op in UNARY for i in range(7)]
-    steps += [("matmul", pair, {}) for pair in [(1, 4), (0, 4), (5, 4), (6, 4), (4, 0)][:4]]
+    steps += [("matmul", pair, {}) for pair in [(1, 4), (0, 4), (5, 4), (6, 4)]]
     for op in REDUCE:
         for axis in (None, 0, -1, (0, 2), (-1, -2)):
             steps += [(op, (0,), {"axis": axis, "keepdims": keep}) for keep in (True, False)]
