@@ -714,7 +714,7 @@ def combine(operation, left, right):
 # value.astype(beside.dtype)`; at the end `beside.tape.step(operation, places)`.</details>
 
 # %% nbgrader={"grade": true, "grade_id": "hw2-q2c-check", "locked": true, "points": 4, "schema_version": 3, "solution": false, "task": false}
-check("hw2.q2c", combine, trace, Tape)
+check("hw2.q2c", combine, Tape)
 
 
 # %% [markdown]

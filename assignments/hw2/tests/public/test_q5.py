@@ -86,8 +86,8 @@ class Chain:
 
     def run(self, student, x, n, kept):
         self.values = [x]
-        for i in range(1, n + 1):
-            self.values.append(self.values[-1] * 2 + i)
+        for step in range(n):
+            self.values.append(self.values[-1] * 2 + step + 1)
         got = student.checkpointed(self.forward, self.backward, self.seed, x, n, kept)
         assert isinstance(got, list | tuple), f"expected (value n, gradient), got {type(got).__name__}"
         close(tuple(got), (self.values[-1], np.full_like(x, 2.0**n)), input=(n, kept))
