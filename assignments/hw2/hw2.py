@@ -608,7 +608,7 @@ else:
 
 # %%
 class Tape:
-    """A program while it is written, and the values of its steps."""
+    """A program while it is written, and the values of its steps. Given; the tests use it."""
 
     def __init__(self):
         self.program, self.values = [], []
@@ -919,6 +919,8 @@ RULES = {
     "log": lambda g, value, x: (g / x,),
     "tanh": PLAIN_RULES["tanh"],
 }
+
+# %%
 SIZES = {"w1": (64, 32), "b1": (32,), "w2": (32, 10), "b2": (10,)}
 dice = np.random.default_rng(0)
 start = [dice.normal(0, 0.2, shape).astype(np.float32) for shape in SIZES.values()]
