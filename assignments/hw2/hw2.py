@@ -324,7 +324,8 @@ def index_vjp(g, shape, key):
     Args:
         g: gradient for x[key].
         shape: shape of x.
-        key: what stood in the brackets: numbers, slices, arrays of numbers or booleans, a tuple of these.
+        key: what stood in the brackets: numbers, slices, arrays of numbers or booleans, or a tuple
+            of these.
 
     Returns:
         Array of that shape and of the dtype of g.
@@ -438,8 +439,11 @@ def run(program, inputs, operations=OPERATIONS):
 
 # (x y) + x
 example = [
-    ("input", (), {"name": "x"}), ("input", (), {"name": "y"}), ("mul", (0, 1), {}), ("add", (2, 0), {}),
-]  # fmt: skip
+    ("input", (), {"name": "x"}),
+    ("input", (), {"name": "y"}),
+    ("mul", (0, 1), {}),
+    ("add", (2, 0), {}),
+]
 run(example, {"x": np.array([1.0, 2.0]), "y": np.array([3.0, 4.0])})
 
 # %% [markdown]
@@ -480,7 +484,8 @@ def gradients(program, values, root, seed, rules):
         rules: operation -> rule(g, value, *inputs, **options), a tuple of arrays.
 
     Returns:
-        A list with the gradient for each value, of its dtype; None where the root does not depend on it.
+        A list with the gradient for each value, of that value's dtype; None where the root does not
+        depend on it.
     """
     ### BEGIN SOLUTION
     found = [None] * len(program)
@@ -579,7 +584,8 @@ def deep_program(layers):
     for layer in range(layers):
         w = len(program)
         program += [("input", (), {"name": f"w{layer}"}), ("input", (), {"name": f"b{layer}"})]
-        program += [("matmul", (last, w), {}), ("add", (w + 2, w + 1), {}), ("maximum", (w + 3, 1), {})]
+        program += [("matmul", (last, w), {}), ("add", (w + 2, w + 1), {})]
+        program.append(("maximum", (w + 3, 1), {}))
         parameters.append([w, w + 1])
         last = w + 4
     return program, parameters
@@ -615,8 +621,8 @@ class Tape:
 
     def step(self, operation, inputs=(), **options):
         """Write a step, run it; the Tensor of its value."""
-        given = (self.values[i] for i in inputs)
-        return self.write((operation, tuple(inputs), options), OPERATIONS[operation](*given, **options))
+        value = OPERATIONS[operation](*(self.values[i] for i in inputs), **options)
+        return self.write((operation, tuple(inputs), options), value)
 
     def write(self, step, value):
         self.program.append(step)
@@ -738,8 +744,8 @@ def clip(gradients, limit):
         limit: largest global norm, above 0.
 
     Returns:
-        (list of arrays of the same shapes and dtypes, the norm before clipping as a float). The norm is
-        nan where a gradient holds a nan.
+        (list of arrays of the same shapes and dtypes, the norm before clipping as a float). The norm
+        is nan where a gradient holds a nan, and the nan stays where it is.
     """
     ### BEGIN SOLUTION
     norm = math.sqrt(sum(float(np.sum(np.square(g, dtype=np.float64))) for g in gradients))
@@ -765,15 +771,14 @@ check("hw2.q3a", clip)
 
 
 # %% [markdown]
-# **AdamW** (Loshchilov and Hutter, *Decoupled Weight Decay Regularization*, 2019). For each parameter p with gradient
-# g, its update number t = 1, 2, ... and the rate η:
+# **AdamW** (Loshchilov and Hutter, 2019). For a parameter p with gradient g, its t-th update at the rate η is:
 #
 # - m ← β₁ m + (1 − β₁) g and v ← β₂ v + (1 − β₂) g², both from 0
 # - m̂ = m / (1 − β₁ᵗ) and v̂ = v / (1 − β₂ᵗ)
 # - p ← p − η λ p − η m̂ / (√v̂ + ε), with the old p on the right
 #
-# A gradient of None leaves the parameter and all that is remembered of it alone: t counts the updates of **that
-# parameter**. The decay λ never goes through m or v.
+# A gradient of None leaves the parameter and its m, v and t alone: t counts the updates of **that parameter**. The
+# decay λ never goes through m or v.
 #
 # **q3b (30 min, 8 points).** About 12 lines.
 
@@ -883,10 +888,11 @@ def share_left(decoupled, updates=400):
 
 if solved("hw2.q3b"):
     fig, ax = plt.subplots()
-    for decoupled, color, name in ((True, "yours", "your AdamW"), (False, "idle", "decay in the gradient")):
-        ax.semilogx(*share_left(decoupled), "o-", color=PALETTE[color], label=name)
+    ax.semilogx(*share_left(True), "o-", color=PALETTE["yours"], label="your AdamW")
+    ax.semilogx(*share_left(False), "o-", color=PALETTE["idle"], label="decay in the gradient")
     bound(ax, (1 - 0.01 * 0.1) ** 400, "(1 - lr x decay) to the 400")
-    ax.set(xlabel="scale of the gradient's noise", ylabel="share of the parameter left", ylim=(-0.1, 1.2))
+    ax.set(xlabel="scale of the gradient's noise", ylabel="share of the parameter left")
+    ax.set_ylim(-0.1, 1.2)
     ax.legend(loc="upper left")
     ax.set_title("Measured: decay in the gradient depends on the gradient")
     show(fig)
@@ -1027,7 +1033,7 @@ def infer(program, inputs):
                 shape = (*np.broadcast_shapes(tuple(front), tuple(behind)), n, m)
             elif operation in ("sum", "mean", "max"):
                 axis, ndim = options.get("axis"), len(shape)
-                axes = range(ndim) if axis is None else [a % ndim for a in np.atleast_1d(axis).tolist()]
+                axes = range(ndim) if axis is None else [int(a) % ndim for a in np.atleast_1d(axis)]
                 sizes = [1 if i in axes else size for i, size in enumerate(shape)]
                 keep = options.get("keepdims", False)
                 shape = [size for i, size in enumerate(sizes) if keep or i not in axes]
@@ -1121,9 +1127,11 @@ def simplify(program, root, operations):
         else:
             place[i] = known[same] = len(new)
             new.append((operation, inputs, options))
-    kept = used(new, place[root])
-    number = {old: fresh for fresh, old in enumerate(kept)}
-    small = [(o, tuple(number[j] for j in given), options) for o, given, options in map(new.__getitem__, kept)]
+    small, number = [], {}
+    for i in used(new, place[root]):
+        operation, inputs, options = new[i]
+        number[i] = len(small)
+        small.append((operation, tuple(number[j] for j in inputs), options))
     return small, number[place[root]]
     ### END SOLUTION
 
@@ -1211,8 +1219,8 @@ def attention():
     x, x_t, w_q, w_k, w_v = (step("input", name=name) for name in ("x", "x_t", "w_q", "w_k", "w_v"))
     half, width = step("constant", value=np.float32(0.5)), step("constant", value=np.float32(64))
     root_of_width = step("exp", step("mul", half, step("log", width)))
-    scores = step("div", step("matmul", step("matmul", x, w_q), step("matmul", w_k, x_t)), root_of_width)
-    again = step("div", step("matmul", step("matmul", x, w_q), step("matmul", w_k, x_t)), root_of_width)
+    products = [step("matmul", step("matmul", x, w_q), step("matmul", w_k, x_t)) for _ in range(2)]
+    scores, again = (step("div", product, root_of_width) for product in products)
     step("tanh", scores)  # was once looked at
     raised = step("exp", step("sub", scores, step("max", again, axis=-1, keepdims=True)))
     shares = step("div", raised, step("sum", raised, axis=-1, keepdims=True))
@@ -1280,8 +1288,8 @@ def plan_cost(sizes, costs, kept):
         kept: list of different numbers from 1 to n - 1, in any order.
 
     Returns:
-        (peak, extra): the most bytes held while any segment is gone through, and the operations of all
-        steps that run twice. Two ints.
+        (peak, extra): the most bytes held while any segment is gone through, and the operations of
+        all steps that run twice. Two ints.
     """
     ### BEGIN SOLUTION
     n, held, peak = len(sizes) - 1, 0, 0
@@ -1322,8 +1330,8 @@ def choose_kept(sizes, costs, budget):
         budget: largest peak, bytes.
 
     Returns:
-        Sorted list of kept values with the fewest extra operations whose peak is at most the budget (any one
-        of several); None where no plan keeps within it.
+        Sorted list of kept values with the fewest extra operations whose peak is at most the budget
+        (any one of several); None where no plan keeps within it.
     """
     ### BEGIN SOLUTION
     inner, best = range(1, len(sizes) - 1), None
