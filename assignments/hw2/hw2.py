@@ -399,7 +399,7 @@ if all(solved(f"hw2.q1{part}") for part in "abcde"):
     errors = judged()
     fig, ax = plt.subplots()
     ax.bar(list(errors), [max(e, 1e-16) for e in errors.values()], color=PALETTE["yours"])
-    ax.tick_params(axis="x", labelsize=9)
+    ax.tick_params(axis="x", labelsize=8)
     bound(ax, 1e-6, "a wrong rule lies above")
     ax.set(yscale="log", ylim=(1e-16, 1), ylabel="difference from nudging (share)")
     ax.set_title("Measured: your rules agree with nudging")
@@ -1498,7 +1498,7 @@ else:
 # | points | for |
 # |---|---|
 # | 3 | Segments of 3 steps: 10 GiB and 16 extra steps (of 2: 13 GiB, too much; of 4: 9 GiB and 18). Early segments are gone through when few values are held, so they may be longer: 7 GiB with 17 extra steps is the least, and 11 GiB allow 13 extra steps. Any sound count of unequal segments gets the points. |
-# | 3 | RUBRIC2 |
+# | 3 | Adam divides by the size of the gradient, and a decay inside it is divided too. After 400 updates 0.67 of every parameter is left with AdamW; with the decay in the gradient 1.00 where the noise has the scale 100 (the decay does nothing) and 0.0004 where it has 0.01 (the parameter is gone). |
 # | 2 | The dtype (float64 out of float32), a share at ties, an array that two gradients have in common, empty arrays, a place read twice; with a test that shows it. |
 # | 2 | Clear, within 200 words, no number without its unit or meaning. |
 
