@@ -999,7 +999,7 @@ else:
 #
 # `add`, `sub`, `mul`, `div`, `maximum` broadcast; `matmul` as in q1c; `exp`, `log`, `tanh` keep the shape;
 # `sum`, `mean`, `max` have the options `axis` (None where it is missing) and `keepdims` (False). Of two dtypes the
-# result has `np.result_type`. About 20 lines.
+# result has `np.result_type`. About 25 lines.
 
 # %% nbgrader={"grade": false, "grade_id": "hw2-q4a", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def infer(program, inputs):
@@ -1074,7 +1074,7 @@ check("hw2.q4a", infer)
 #
 # `"random"` gives new numbers each time: neither fold nor merge it. A step without inputs is not one whose inputs
 # are all constants. Constants are equal if dtype, shape and every bit are; `fingerprint` writes that
-# down. Beyond that, `a + b` and `b + a` are different steps. About 25 lines.
+# down. Beyond that, `a + b` and `b + a` are different steps. About 28 lines.
 
 # %%
 def fingerprint(options):
@@ -1159,7 +1159,7 @@ check("hw2.q4b", simplify)
 # **q4c (20 min, 5 points).** A value is **live** from the step that makes it to the last step that uses it, both
 # included. A value that no step uses is live during its own step. Values in `keep` are live from their step to the
 # program's end. How many bytes are live during each step? A program may have 20,000 steps: go through it a few
-# times, not once for each step. About 9 lines.
+# times, not once for each step. About 13 lines.
 
 # %% nbgrader={"grade": false, "grade_id": "hw2-q4c", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def live_bytes(program, sizes, keep):
