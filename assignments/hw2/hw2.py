@@ -86,12 +86,12 @@ print(f"NumPy {np.__version__}, {len(images)} digits of 64 pixels")
 # %% [markdown]
 # ## Part 1. Whose gradient has which shape?
 #
-# 32 images, shrunk to four grey values each, get labels by coin. Four numbers and a bias can tell
-# little of what 32 coins did: an honest loss stays well above 1. One of the two programs below forgets a sum.
+# 32 images, shrunk to four grey values each, get random labels. Four numbers and a bias can tell little of those: an
+# honest loss stays well above 1. One of the two programs below forgets a sum.
 
 # %%
 coarse = images[:32].reshape(32, 2, 4, 2, 4).mean(axis=(2, 4)).reshape(32, 4)
-coins = np.eye(10)[np.random.default_rng(0).integers(0, 10, 32)]
+drawn = np.eye(10)[np.random.default_rng(0).integers(0, 10, 32)]
 
 
 def loss_curve(bias_gradient, steps=200):
@@ -100,8 +100,8 @@ def loss_curve(bias_gradient, steps=200):
     for _ in range(steps):
         logits = coarse @ weight + bias
         chance = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-        losses.append(-np.log((chance * coins).sum(axis=1)).mean())
-        g = (chance - coins) / len(coins)  # (32, 10): the loss's gradient for the logits
+        losses.append(-np.log((chance * drawn).sum(axis=1)).mean())
+        g = (chance - drawn) / len(drawn)  # (32, 10): the loss's gradient for the logits
         weight, bias = weight - 3 * coarse.T @ g, bias - 3 * bias_gradient(g)
     return losses, bias.shape
 
@@ -115,7 +115,7 @@ for name, (form, color) in forms.items():
 bound(ax, math.log(10), "ln 10: knows nothing")
 ax.set(xlabel="step", ylabel="loss (nats per image)", ylim=(0, 2.7))
 ax.legend(loc="center right")
-ax.set_title("Measured: the wrong program raises no error and learns coins by heart")
+ax.set_title("Measured: the wrong program raises no error and learns random labels by heart")
 show(fig)
 
 
