@@ -147,11 +147,11 @@ def test_every_question_has_a_mutant():
     assert {question for killed in KILLS.values() for question in killed} == set(ASSIGNMENT.questions)
 
 
-# Three of each question's, the first by name; `verify` tries them all.
+# Two of each question's, the first by name; `verify` tries them all.
 WRONG = [
     (path, question)
     for question in ASSIGNMENT.questions
-    for path in [p for p, killed in KILLS.items() if killed[0] == question][:3]
+    for path in [p for p, killed in KILLS.items() if killed[0] == question][:2]
 ]
 # Their tests draw programs, so another draw could let an error through; the others enumerate.
 LUCK = ("q2a", "q4b")
@@ -160,7 +160,7 @@ LUCK = ("q2a", "q4b")
 def failing(namespace: dict[str, Any], question: str, seed: int) -> set[str]:
     """The names of a question's tests that fail."""
     files = [p for p in (*ASSIGNMENT.public, *ASSIGNMENT.hidden) if p.stem == f"test_{question[:2]}"]
-    results = run_tests(files, LocalSession(namespace, None, call_s=0.5), seed=seed, question=question)
+    results = run_tests(files, LocalSession(namespace, None, call_s=0.25), seed=seed, question=question)
     assert results
     return {result.name for result in results if not result.passed}
 
@@ -207,12 +207,15 @@ def test_a_traced_network_has_the_gradients_of_torch(solution):
 
     rng = np.random.default_rng(0)
     x, w, b = (rng.normal(size=s) for s in ((5, 3), (3, 4), (4,)))
-    program, values, root = solution["trace"](
-        lambda x, w, b: (2 * (x @ w + b).tanh() * 0.5 - 1).mean(), x, w, b
-    )
+
+    def network(x, w, b, tanh):
+        hidden = tanh(x @ w + b)
+        return (1 - 2 * hidden * hidden / (b * b + 2)).mean()
+
+    program, values, root = solution["trace"](lambda *p: network(*p, lambda t: t.tanh()), x, w, b)
     got = solution["gradients"](program, values, root, np.ones(()), solution["RULES"])
     tensors = [torch.tensor(a, requires_grad=True) for a in (x, w, b)]
-    (2 * torch.tanh(tensors[0] @ tensors[1] + tensors[2]) * 0.5 - 1).mean().backward()
+    network(*tensors, torch.tanh).backward()
     for place, tensor in enumerate(tensors):
         np.testing.assert_allclose(got[place], tensor.grad.numpy(), rtol=1e-10)
 
