@@ -1,0 +1,15 @@
+"""Python's numbers take the dtype, NumPy's single numbers do not."""
+# kills: q2c
+
+
+def combine(operation, left, right):
+    beside = left if isinstance(left, Tensor) else right
+    places = []
+    for operand in (left, right):
+        if not isinstance(operand, Tensor):
+            value = np.asarray(operand)
+            operand = beside.tape.step("constant", value=value.astype(beside.dtype) if type(operand) in (int, float) else value)
+        elif operand.tape is not beside.tape:
+            raise ValueError("two tapes")
+        places.append(operand.place)
+    return beside.tape.step(operation, places)

@@ -1,0 +1,13 @@
+"""Gradients have the widest dtype that came in."""
+# kills: q1b
+
+
+def elementwise_vjp(operation, g, a, b):
+    parts = {
+        "add": lambda: (g, g),
+        "sub": lambda: (g, -g),
+        "mul": lambda: (g * b, g * a),
+        "div": lambda: (g / b, -g * a / b**2),
+        "maximum": lambda: (g * ((a > b) + 0.5 * (a == b)), g * ((a < b) + 0.5 * (a == b))),
+    }[operation]()
+    return tuple(unbroadcast(p, x.shape) for p, x in zip(parts, (a, b), strict=True))

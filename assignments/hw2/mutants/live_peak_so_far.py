@@ -1,0 +1,18 @@
+"""Gives the most so far rather than what is live."""
+# kills: q4c
+
+
+def live_bytes(program, sizes, keep):
+    last = list(range(len(program)))
+    for step, (_, inputs, _) in enumerate(program):
+        for i in inputs:
+            last[i] = step
+    for step in keep:
+        last[step] = len(program)
+    freed, live, found = [0] * (len(program) + 1), 0, []
+    for step, size in enumerate(sizes):
+        live += size
+        freed[last[step]] += size
+        found.append(max(live, found[-1] if found else 0))
+        live -= freed[step]
+    return found
