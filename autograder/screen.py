@@ -126,8 +126,14 @@ def remark(graded: Graded) -> str:
         lost = [q for q, (earned, possible) in graded.by_question().items() if earned < possible]
         said = f"points lost in {_together(lost)}" if lost else ""
         parts.append(said if graded.score else "no points")
-    parts += [_cut(printable(note), 90) for note in graded.notes[:1]]
+    parts += [_cut(_place_first(printable(note)), 90) for note in graded.notes[:1]]
     return "; ".join(p for p in parts if p)
+
+
+def _place_first(note: str) -> str:
+    """`...: KeyError: 'x' (cell 3, line 2)` as `cell 3, line 2: KeyError: 'x'`: a table cuts what comes last."""
+    text, _, place = note.removesuffix(")").rpartition(" (")
+    return f"{place}: {text.partition(': ')[2]}" if text and place.startswith("cell ") else note
 
 
 def _cut(text: str, most: int) -> str:

@@ -15,7 +15,7 @@ import pytest
 
 from autograder.assignment import Limits, load_assignment
 from autograder.classroom import Plan, grade_class, opened_sandboxes
-from autograder.grade import named_otherwise
+from autograder.grade import failed, named_otherwise
 from autograder.report import gradebook, html_report, plain
 from autograder.screen import remark
 from autograder.submission import Submission, collect
@@ -445,3 +445,13 @@ def test_a_students_own_exception_is_not_taken_for_the_graders(sandboxed, assign
     row = rows["ada"]
     assert "ran out of time" not in remark(row)
     assert any("the code's own Timeout" in test.message for test in row.tests)
+
+
+def test_the_table_says_first_where_an_error_is(assignment):
+    submission = Submission("ada_toy", "ada", "ada_toy.ipynb")
+    row = dataclasses.replace(
+        failed(submission, assignment, "", False, {}),
+        status="graded",
+        notes=("it failed: SyntaxError: no (cell 7, line 2)",),
+    )
+    assert remark(row).endswith("cell 7, line 2: SyntaxError: no")
