@@ -131,7 +131,7 @@ def remark(graded: Graded) -> str:
 
 
 def _place_first(note: str) -> str:
-    """`...: KeyError: 'x' (cell 3, line 2)` as `cell 3, line 2: KeyError: 'x'`: a table cuts what comes last."""
+    """`...: KeyError: 'x' (cell 3, line 2)` as `cell 3, line 2: KeyError: 'x'`: a table cuts the end."""
     text, _, place = note.removesuffix(")").rpartition(" (")
     return f"{place}: {text.partition(': ')[2]}" if text and place.startswith("cell ") else note
 
