@@ -84,9 +84,8 @@ def demo(
 
     if not name:
         wide = max(map(len, DEMOS))
-        print(
-            "\n".join(f"{key:{wide}}  {(make.__doc__ or '').splitlines()[0]}" for key, make in DEMOS.items())
-        )
+        for key, make in DEMOS.items():
+            print(f"{key:{wide}}  {make.__doc__}")
         return
     if name not in DEMOS:
         raise _usage()(f"no demo is called {name!r}: {', '.join(DEMOS)}")
@@ -98,9 +97,7 @@ def demo(
         path.parent.mkdir(parents=True, exist_ok=True)
         (stepper.filmstrip if path.suffix == ".png" else stepper.save)(path)
     except OSError as error:
-        raise _usage()(
-            f"{path} cannot be written ({error.strerror}): choose another place with --out"
-        ) from None
+        raise _usage()(f"{path} cannot be written ({error.strerror}): give another --out") from None
     print(f"written: {path}")
     if browser and not webbrowser.open(path.resolve().as_uri()):
         print("no browser started: open the file in one")
