@@ -24,8 +24,9 @@ FONT, LINE, LETTER = 13, 17, 8  # pixels: of the letters, from line to line, wid
 
 @dataclass(frozen=True)
 class Shape:
-    """One thing in the drawing, in pixels: a box with text, or a line with an arrow along `path`, which points
-    back to its start in the colour of communication, as a gradient goes.
+    """One thing in the drawing, in pixels: a box with text, or a line with an arrow along `path`.
+
+    In the colour of communication the arrow points back to the line's start, as a gradient goes.
 
     Args:
         name: how the transcript calls it; "" for what is not told.
