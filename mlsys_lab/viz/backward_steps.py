@@ -169,13 +169,12 @@ class Drawing:
         steps = [Step("The leaves are given; no operation has run."), *self.forward(), *self.backward()]
         letters = max(len(t) for s in steps for c in s.changes.values() for t in c.get("lines", ()))
         shapes, size = self.shapes(rest, letters * LETTER + 16)
-        links = [key for key in shapes if "-" in key]
         intro = (
             "Blue: the operation at work. Orange: its values are kept for backward. Green: a gradient is "
             "handed on. Numbers to three digits; bytes are those of arrays, the leaves' own aside."
         )
         title = "How backward walks the tape"
-        return Stepper(title, intro, shapes, [self.colour(s, links) for s in steps], size)
+        return Stepper(title, intro, shapes, [self.colour(s) for s in steps], size)
 
     def forward(self) -> list[Step]:
         steps = []
@@ -198,10 +197,9 @@ class Drawing:
                 changes = {str(self.number[n]): self.box(n, "communication")}
                 steps.append(Step(f"Backward: {self.head[n]} is a leaf; its gradient is complete.", changes))
                 continue
-            freed = f" The {self.keeps[n]} B that it kept are let go" if self.keeps[n] else ""
-            freed += (
-                "; another node still holds them." if freed and visit.held == before else "." * bool(freed)
-            )
+            freed = f" The {self.keeps[n]} B that it kept are let go." if self.keeps[n] else ""
+            if freed and visit.held == before:
+                freed = f" It lets the {self.keeps[n]} B go that it kept; another node still holds them."
             before = visit.held
             self.keeps[n] = 0
             changes = {str(self.number[n]): self.box(n, "compute"), "tape": self.tape(visit.held)}
@@ -213,13 +211,11 @@ class Drawing:
                 self.grad[parent] = f"so far {short(so_far)}"
                 changes[str(self.number[parent])] = self.box(parent, "communication")
                 changes[f"{self.number[parent]}-{self.number[n]}"] = {"tone": "communication"}
-            say = (
-                f"{start} {self.head[n]}: its gradient is complete, its rule hands {'; '.join(said)}.{freed}"
-            )
-            steps.append(Step(say, changes))
+            say = f"{start} {self.head[n]}: its gradient is complete, its rule hands {'; '.join(said)}."
+            steps.append(Step(say + freed, changes))
         return steps
 
-    def colour(self, step: Step, links: list[str]) -> Step:
+    def colour(self, step: Step) -> Step:
         """A step that also takes back the colours of the one before."""
         back: dict[str, dict[str, Any]] = {k: {"tone": t} for k, t in self.before.items()}
         self.before = {}

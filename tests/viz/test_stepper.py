@@ -70,8 +70,7 @@ def test_a_leaf_that_is_used_twice_has_one_paths_gradient_and_then_the_sum():
     seen = [line(state["1"], "grad ") for state in stepper.states]
     seen = list(dict.fromkeys(seen))
     # x * x is (4, 9): the outer product gives x * x first; the inner one gives x * x twice.
-    assert seen[:2] == ["-", "so far [4, 9]"]
-    assert seen[-1] == "[12, 27]"  # 3 x^2
+    assert seen == ["-", "so far [4, 9]", "so far [12, 27]", "[12, 27]"]  # 3 x^2
     assert any("added to what it had" in step.say for step in stepper.steps)
 
 
@@ -105,6 +104,14 @@ def test_a_node_keeps_what_its_rule_reads_and_lets_it_go_when_backward_has_passe
     sizes = [state["2"].lines[1] for state in states]
     assert sizes[1] == "(2, 3) float32, 24 B, keeps 24 B"  # tanh's rule reads its result
     assert sizes[-1] == "(2, 3) float32, 24 B"
+
+
+def test_the_bytes_fall_as_backward_passes_each_node():
+    (x,) = some((2, 3))
+    states = viz.backward_steps(lambda x: ag.exp(ag.tanh(x)).sum(), x=x).states
+    told = [numbers(state["tape"].lines[0])[0] for state in states]
+    # Nothing, tanh, exp, sum; then sum, exp, tanh, the leaf: the rules of tanh and exp read their results.
+    assert told == [0, 24, 48, 48, 48, 24, 0, 0]
 
 
 def test_stepping_leaves_the_given_arrays_alone_and_needs_one_number():
@@ -232,7 +239,7 @@ def test_what_a_stepper_says_cannot_become_markup():
     bad = "</script><img src=x onerror=alert(1)>{{title}}"
     shape = viz.Shape(bad, w=10, h=10, lines=(bad,))
     steps = [viz.Step(bad), viz.Step(bad, {"a": {"lines": (bad,)}})]
-    stepper = viz.Stepper(bad, bad, {"a": shape}, steps, (200, 100))
+    stepper = viz.Stepper(bad, bad, {"a": shape}, steps, (2000, 1000))
     for html in (stepper.page(), stepper._repr_html_()):
         assert "<img src=x" not in html
     assert "<img src=x" not in unescape(re.search(r'srcdoc="([^"]*)"', stepper._repr_html_())[1])
