@@ -221,7 +221,7 @@ class Drawing:
         self.before = {}
         for key, change in step.changes.items():
             if "tone" in change:
-                keeps = any("keeps" in line for line in change.get("lines", ()))
+                keeps = any(" B, keeps " in line for line in change.get("lines", ()))
                 self.before[key] = "memory" if keeps else "plain"
         return Step(step.say, {**back, **step.changes})
 
