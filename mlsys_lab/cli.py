@@ -9,6 +9,7 @@ import io
 import os
 import subprocess
 import sys
+import webbrowser
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,6 +64,43 @@ def run_tests(
         [sys.executable, "-m", "pytest", *arguments], cwd=root, env=environment, check=False
     )
     raise typer.Exit(done.returncode)
+
+
+@app.command()
+def demo(
+    name: Annotated[str, typer.Argument(help="Which one; without it the demos are listed.")] = "",
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where to: .html, or .png for chosen steps.")
+    ] = None,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
+) -> None:
+    """Write a demo as a page that one steps through, and open it.
+
+    It goes to demos/NAME.html in the current folder unless --out says otherwise.
+
+    Example: mlsys-lab demo autograd
+    """
+    from mlsys_lab.viz.demos import DEMOS
+
+    if not name:
+        wide = max(map(len, DEMOS))
+        for key, make in DEMOS.items():
+            print(f"{key:{wide}}  {make.__doc__}")
+        return
+    if name not in DEMOS:
+        raise _usage()(f"no demo is called {name!r}: {', '.join(DEMOS)}")
+    path = out or Path("demos") / f"{name}.html"
+    if path.suffix not in (".html", ".png"):
+        raise _usage()(f"--out takes a name that ends in .html or .png, got {path}")
+    stepper = DEMOS[name]()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (stepper.filmstrip if path.suffix == ".png" else stepper.save)(path)
+    except OSError as error:
+        raise _usage()(f"{path} cannot be written ({error.strerror}): give another --out") from None
+    print(f"written: {path}")
+    if browser and not webbrowser.open(path.resolve().as_uri()):
+        print("no browser started: open the file in one")
 
 
 def main() -> None:

@@ -88,6 +88,8 @@ def scatter_add(target: Array, index: Any, values: Array) -> None:
 
 def extent(array: Array) -> tuple[Any, int, int]:
     """Where an array lies: the object that owns the memory, the first byte, one past the last byte."""
+    if isinstance(array, np.generic):  # NumPy's result of no axes: an object of its own, without an address
+        return array, 0, array.nbytes
     owner = array
     while getattr(owner, "base", None) is not None:
         owner = owner.base

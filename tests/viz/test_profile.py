@@ -283,3 +283,10 @@ def test_nothing_happens_at_import():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_saved_number_without_axes_is_counted_too():
+    with viz.profile() as p:
+        ag.exp(leaf(2, 3).sum()).backward()
+    assert [e.live_bytes for e in p.events if e.phase == "forward"] == [0, 4]
+    assert p.live_bytes == 0
