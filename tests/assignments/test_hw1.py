@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-import tomllib
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +10,13 @@ import numpy as np
 import pytest
 
 from autograder.assignment import load_assignment
-from autograder.classroom import worker_packages
 from autograder.local import LocalSession
 from autograder.notebook import code_cells
-from autograder.run_tests import collect_tests, run_tests
-from autograder.sandbox import Sandbox, View
-from autograder.session import SandboxSession
-from autograder.verify import mutant_kills
+from autograder.run_tests import run_tests
 
 ROOT = Path(__file__).resolve().parents[2]
 HW1 = ROOT / "assignments" / "hw1"
 ASSIGNMENT = load_assignment(HW1)
-SAMPLES = sorted(p.name for p in (HW1 / "samples").iterdir() if p.suffix in (".ipynb", ".py"))
-EXPECTED = tomllib.loads((HW1 / "samples" / "expected.toml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -36,97 +27,6 @@ def solution() -> dict[str, Any]:
         if cell.startswith(("import itertools", "from", "def", "@dataclass", "FORMULAS", "class", "CLAIMS")):
             exec(compile(cell, "<hw1>", "exec"), namespace)
     return namespace
-
-
-@pytest.fixture(scope="module")
-def samples() -> Any:
-    """The module that writes the bundled class."""
-    spec = importlib.util.spec_from_file_location("make_samples", HW1 / "make_samples.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def points() -> dict[str, float]:
-    """Points that each question's tests carry."""
-    found: Counter[str] = Counter()
-
-    for result in collect_tests([*ASSIGNMENT.public, *ASSIGNMENT.hidden]):
-        found[result.question] += result.points
-    return dict(found)
-
-
-@pytest.fixture(scope="module")
-def workers(sandboxed: str) -> Any:
-    packages = worker_packages(ASSIGNMENT, ROOT / "mlsys_lab")
-    with Sandbox(sandboxed, View(packages, None, ASSIGNMENT.preload), ASSIGNMENT.limits) as sandbox:
-        yield sandbox
-
-
-def test_the_points_are_as_promised(points):
-    assert sum(points.values()) + ASSIGNMENT.clean_start == 100
-    assert set(points) == set(ASSIGNMENT.questions)
-    parts = Counter()
-    for question, worth in points.items():
-        parts[question[:2]] += worth
-    assert parts == {"q1": 23, "q2": 13, "q3": 27, "q4": 17, "q5": 15}
-
-
-def test_the_head_says_how_it_is_graded():
-    tests = collect_tests([*ASSIGNMENT.public, *ASSIGNMENT.hidden])
-    public, hidden = (sum(t.points for t in tests if t.hidden is side) for side in (False, True))
-    limits, text = ASSIGNMENT.limits, " ".join((HW1 / "hw1.py").read_text(encoding="utf-8").split("\n# "))
-    call, question, whole = (f"{s:g} s" for s in (limits.call_s, limits.question_s, limits.submission_s))
-    for said in (
-        f"public tests here, {public:g} points in all",
-        f"with other inputs, for {hidden:g} more",
-        f"{ASSIGNMENT.clean_start:g} points are for the clean start",
-        f"{call} for a call, {question} for a question, {whole} for the submission; in the clean start "
-        f"{question} for a cell and {whole} for the notebook",
-    ):
-        assert said in text, said
-
-
-def test_the_samples_are_what_their_script_writes(samples):
-    assert sorted(samples.SAMPLES) == SAMPLES
-    for name in SAMPLES:
-        assert samples.written(name) == (HW1 / "samples" / name).read_text(encoding="utf-8"), name
-
-
-def test_the_table_of_the_samples_adds_up(points):
-    assert {Path(name).stem for name in SAMPLES} == set(EXPECTED)
-    for name, row in EXPECTED.items():
-        kept = sum(worth for question, worth in points.items() if question not in row["lost"])
-        assert row["tests"] == kept + sum(row["lost"].values()), name
-        assert row["score"] == round(row["tests"] * 100 / 95, 2), name
-
-
-@pytest.mark.multiprocess
-@pytest.mark.parametrize("name", SAMPLES)
-def test_a_sample_earns_what_its_table_says(name, workers, points):
-    path = HW1 / "samples" / name
-    session = SandboxSession(workers, code_cells(path.read_bytes(), path.suffix), ASSIGNMENT)
-    try:
-        results = run_tests([*ASSIGNMENT.public, *ASSIGNMENT.hidden], session, seed=len(name))
-    finally:
-        session.close()
-    earned: Counter[str] = Counter()
-    for result in results:
-        earned[result.question] += result.score
-    expected = {
-        question: EXPECTED[path.stem]["lost"].get(question, worth) for question, worth in points.items()
-    }
-    assert {question: earned[question] for question in points} == expected
-
-
-def test_every_question_has_a_mutant():
-    killed = {
-        q for path in (HW1 / "mutants").glob("*.py") for q in mutant_kills(path.read_text(encoding="utf-8"))
-    }
-    assert killed == set(ASSIGNMENT.questions)
 
 
 @pytest.mark.parametrize(("n", "line", "tile"), [(32, 8, 8), (32, 8, 16), (24, 4, 12), (16, 2, 4)])

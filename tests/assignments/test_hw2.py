@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import tomllib
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +9,14 @@ import numpy as np
 import pytest
 
 from autograder.assignment import load_assignment
-from autograder.classroom import worker_packages
 from autograder.local import LocalSession
 from autograder.notebook import code_cells
-from autograder.run_tests import collect_tests, run_tests
-from autograder.sandbox import Sandbox, View
-from autograder.session import SandboxSession
+from autograder.run_tests import run_tests
 from autograder.verify import mutant_kills
 
 ROOT = Path(__file__).resolve().parents[2]
 HW2 = ROOT / "assignments" / "hw2"
 ASSIGNMENT = load_assignment(HW2)
-SAMPLES = sorted(p.name for p in (HW2 / "samples").glob("*.ipynb"))
-EXPECTED = tomllib.loads((HW2 / "samples" / "expected.toml").read_text(encoding="utf-8"))
 KILLS = {p: mutant_kills(p.read_text(encoding="utf-8")) for p in sorted((HW2 / "mutants").glob("*.py"))}
 IMPORTS = "import itertools\nimport math\nfrom functools import partial\nimport numpy as np\n"
 CELLS = [
@@ -47,104 +39,6 @@ def defined(wrong: str = "") -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def solution() -> dict[str, Any]:
     return defined()
-
-
-@pytest.fixture(scope="module")
-def samples() -> Any:
-    """The module that writes the bundled hand-ins."""
-    spec = importlib.util.spec_from_file_location("make_samples_hw2", HW2 / "make_samples.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def points() -> dict[str, float]:
-    """Points that each question's tests carry."""
-    found: Counter[str] = Counter()
-    for result in collect_tests([*ASSIGNMENT.public, *ASSIGNMENT.hidden]):
-        found[result.question] += result.points
-    return dict(found)
-
-
-@pytest.fixture(scope="module")
-def workers(sandboxed: str) -> Any:
-    packages = worker_packages(ASSIGNMENT, ROOT / "mlsys_lab")
-    with Sandbox(sandboxed, View(packages, None, ASSIGNMENT.preload), ASSIGNMENT.limits) as sandbox:
-        yield sandbox
-
-
-def test_the_points_are_as_promised(points):
-    assert sum(points.values()) + ASSIGNMENT.clean_start == 100
-    assert set(points) == set(ASSIGNMENT.questions)
-    parts = Counter()
-    for question, worth in points.items():
-        parts[question[:2]] += worth
-    assert parts == {"q1": 27, "q2": 22, "q3": 16, "q4": 17, "q5": 13}
-
-
-def test_the_head_says_how_it_is_graded():
-    tests = collect_tests([*ASSIGNMENT.public, *ASSIGNMENT.hidden])
-    public, hidden = (sum(t.points for t in tests if t.hidden is side) for side in (False, True))
-    limits, text = ASSIGNMENT.limits, " ".join((HW2 / "hw2.py").read_text(encoding="utf-8").split("\n# "))
-    call, question, whole = (f"{s:g} s" for s in (limits.call_s, limits.question_s, limits.submission_s))
-    for said in (
-        f"public tests here, {public:g} points in all",
-        f"with other inputs, for {hidden:g} more",
-        f"{ASSIGNMENT.clean_start:g} points are for the clean start",
-        f"{call} for a call, {question} for a question, {whole} for the submission; in the clean start "
-        f"{question} for a cell and {whole} for the notebook",
-    ):
-        assert said in text, said
-
-
-def test_the_stated_minutes_and_points_are_those_of_the_questions(points):
-    text = (HW2 / "hw2.py").read_text(encoding="utf-8")
-    minutes = {}
-    for question in points:
-        _, _, after = text.partition(f"**{question} (")
-        stated, _, worth = after.partition(" points).**")[0].partition(" min, ")
-        assert float(worth) == points[question], question
-        minutes[question] = int(stated)
-    assert sum(minutes.values()) + 30 <= 7 * 60
-
-
-def test_the_samples_are_what_their_script_writes(samples):
-    assert sorted(samples.SAMPLES) == SAMPLES
-    for name in SAMPLES:
-        assert samples.written(name) == (HW2 / "samples" / name).read_text(encoding="utf-8"), name
-
-
-def test_the_table_of_the_samples_adds_up(points):
-    assert {Path(name).stem for name in SAMPLES} == set(EXPECTED)
-    for name, row in EXPECTED.items():
-        kept = sum(worth for question, worth in points.items() if question not in row["lost"])
-        assert row["tests"] == kept + sum(row["lost"].values()), name
-        assert row["score"] == round(row["tests"] * 100 / 95, 2), name
-
-
-@pytest.mark.multiprocess
-@pytest.mark.parametrize("name", SAMPLES)
-def test_a_sample_earns_what_its_table_says(name, workers, points):
-    path = HW2 / "samples" / name
-    session = SandboxSession(workers, code_cells(path.read_bytes(), path.suffix), ASSIGNMENT)
-    try:
-        results = run_tests([*ASSIGNMENT.public, *ASSIGNMENT.hidden], session, seed=len(name))
-    finally:
-        session.close()
-    earned: Counter[str] = Counter()
-    for result in results:
-        earned[result.question] += result.score
-    lost = EXPECTED[path.stem]["lost"]
-    assert {question: earned[question] for question in points} == {
-        question: lost.get(question, worth) for question, worth in points.items()
-    }
-
-
-def test_every_question_has_a_mutant():
-    assert {question for killed in KILLS.values() for question in killed} == set(ASSIGNMENT.questions)
 
 
 # Two of each question's, the first by name; `verify` tries them all.
