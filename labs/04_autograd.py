@@ -330,6 +330,7 @@ def backward_order(inputs, root):
     """The nodes that root was computed from, in an order in which slopes can be handed on.
 
     inputs: for each node, 0 to n-1, the list of those it was computed from; one may come twice.
+        The numbers are names: an input's may be the larger one.
     root: the node to start from.
     Returns a list: root, then each node after every node that uses it, and nothing else.
     """
