@@ -12,13 +12,9 @@ from mlsys_lab.autograd.transforms import grad
 
 
 def gradcheck(
-    fn: Callable[..., Any],
-    inputs: Tensor | Sequence[Tensor],
-    *,
-    eps: float = 1e-6,
-    rtol: float = 1e-4,
-    atol: float = 1e-6,
-) -> bool:
+    fn: Callable[..., Any], inputs: Tensor | Sequence[Tensor], *,
+    eps: float = 1e-6, rtol: float = 1e-4, atol: float = 1e-6,
+) -> bool:  # fmt: skip
     """Compare fn's gradients with central differences, in float64, under a non-uniform upstream gradient.
 
     Args:

@@ -60,6 +60,9 @@ class override:
         def joint(g: Any, *values: Any) -> tuple[Any, ...]:
             grads = self.vjp(g, *values)
             grads = tuple(grads) if isinstance(grads, (tuple, list)) else (grads,)
+            if any(rule and (i >= len(grads) or grads[i] is None) for i, rule in enumerate(self.op.rules)):
+                got = "None among them" if len(grads) >= self.op.width else f"{len(grads)} of {self.op.width}"
+                raise GraphError(f"the rule for {self.op.name!r} returns a gradient per argument, got {got}")
             plain = [p.data if hasattr(p, "node") and not hasattr(g, "node") else p for p in grads]
             return (*plain, *(None,) * (0 if self.op.variadic else count - len(plain)))
 

@@ -64,7 +64,9 @@ def explain(op: Any, values: list[Any], error: Exception) -> Exception:
     """The forward's error with the operation and the shapes in front, in the class that fits."""
     arrays: list[Array] = [v for v in (values[0] if op.variadic else values) if hasattr(v, "shape")]
     shapes = " and ".join(str(v.shape) for v in arrays)
-    kind = ShapeError if isinstance(error, ValueError) and not isinstance(error, IndexError) else type(error)
-    return kind(
-        f"{op.name} cannot combine shapes {shapes} ({error}): reshape one, or add an axis with x[None]"
-    )
+    if isinstance(error, ValueError) and not isinstance(error, IndexError) and len(arrays) > 1:
+        return ShapeError(
+            f"{op.name} cannot combine shapes {shapes} ({error}): reshape one, or add an axis with x[None]"
+        )
+    kind = next(k for k in (IndexError, ValueError, TypeError) if isinstance(error, k))
+    return (ShapeError if kind is ValueError else kind)(f"{op.name} of shape {shapes}: {error}")

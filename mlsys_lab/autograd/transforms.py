@@ -28,14 +28,9 @@ def enable_grad() -> Recording:
 
 
 def grad(
-    outputs: Tensor | Sequence[Tensor],
-    inputs: Tensor | Sequence[Tensor],
-    gradients: Any = None,
-    *,
-    create_graph: bool = False,
-    retain_graph: bool | None = None,
-    allow_unused: bool = False,
-) -> tuple[Tensor, ...]:
+    outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], gradients: Any = None, *,
+    create_graph: bool = False, retain_graph: bool | None = None, allow_unused: bool = False,
+) -> tuple[Tensor, ...]:  # fmt: skip
     """Derivatives of outputs, summed, by each input; `.grad` of no tensor changes.
 
     Args:

@@ -68,6 +68,8 @@ class Optimizer:
         _check(options)
         by_type: dict[Any, list[Parameter]] = {}
         for p in parameters:
+            if not getattr(p, "is_leaf", True) or not getattr(p, "requires_grad", True):
+                raise ValueError("an optimiser takes leaves with requires_grad=True: pass model.parameters()")
             if np.dtype(p.data.dtype).kind in "iub":
                 raise TypeError(f"a parameter is of a floating-point type, got {p.data.dtype}")
             by_type.setdefault(p.data.dtype, []).append(p)

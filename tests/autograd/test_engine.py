@@ -414,6 +414,33 @@ def test_a_learners_rule_takes_over_and_is_gone_afterwards():
     np.testing.assert_allclose(ours[1], b.grad.numpy(), rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        (lambda g, x, y: g * y, "got 1 of 2"),
+        (lambda g, x, y: None, "got 1 of 2"),
+        (lambda g, x, y: (g * y, None), "got None among them"),
+    ],
+)
+def test_a_learners_rule_that_lacks_a_gradient_is_an_error(rule, said):
+    x = ag.Tensor(np.ones((2, 3), "f4"), requires_grad=True)
+    with ag.override("multiply", rule), pytest.raises(ag.GraphError, match=f"'multiply'.*{said}"):
+        ag.sum(x * x).backward()
+
+
+@pytest.mark.parametrize(
+    ("act", "kind", "said"),
+    [
+        (lambda x: x[5], IndexError, r"getitem of shape \(2, 3\): index 5 is out of bounds"),
+        (lambda x: x.reshape(5), ag.ShapeError, r"reshape of shape \(2, 3\): cannot reshape"),
+        (lambda x: x + "a", TypeError, r"add of shape \(2, 3\)"),
+    ],
+)
+def test_what_one_tensor_cannot_do_is_not_called_a_combination(act, kind, said):
+    with pytest.raises(kind, match=said):
+        act(ag.Tensor(np.ones((2, 3), "f4")))
+
+
 def test_override_reaches_elementwise_operators_and_sums_over_broadcast_axes():
     a, b = leaf(2, 3), leaf(3, seed=1)
     with ag.override("multiply", lambda g, x, y: (g * y * 2, g * x * 2)):

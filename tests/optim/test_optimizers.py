@@ -6,6 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import mlsys_lab.autograd as ag
 from mlsys_lab import optim
 from mlsys_lab.autograd import fused
 
@@ -249,6 +250,8 @@ one = Value(np.ones(3, np.float32))
         (lambda: optim.SGD([]), ValueError, "SGD needs at least one parameter, got none"),
         (lambda: optim.Adam(iter(())), ValueError, "Adam needs at least one parameter"),
         (lambda: optim.Adam([{"params": []}]), ValueError, "has no parameters"),
+        (lambda: optim.SGD([ag.Tensor([1.0])]), ValueError, "leaves with requires_grad=True"),
+        (lambda: optim.SGD(ag.Tensor([1.0], requires_grad=True)), ValueError, "pass model.parameters"),
         (lambda: optim.Adam([one, one]), ValueError, "given twice"),
         (lambda: optim.Adam([{"params": [one]}, {"params": [one]}]), ValueError, "given twice"),
         (lambda: optim.SGD([one], lr=-1), ValueError, "lr is at least 0, got -1"),
