@@ -82,11 +82,11 @@ def test_float32_stays_float32(student, rng):
 def hold_order(order, inputs, root):
     """Every node that root needs, once; each before its inputs."""
     assert isinstance(order, list | tuple), f"a list of nodes is asked for, got {type(order).__name__}"
-    needed, ahead = {root}, [root]
-    while ahead:
-        new = set(inputs[ahead.pop()]) - needed
+    needed, queue = {root}, [root]
+    while queue:
+        new = set(inputs[queue.pop()]) - needed
         needed |= new
-        ahead += new
+        queue += new
     shown = f"inputs {inputs}, root {root}: got {order}" if len(inputs) < 12 else f"{len(inputs)} nodes"
     assert sorted(order) == sorted(needed), f"each node that root needs, once and no other; {shown}"
     place = {node: i for i, node in enumerate(order)}

@@ -49,6 +49,13 @@ TYPED = {
         "return layers * kv_heads * head_dim * context * batch * itemsize",
         "return 2 * layers * kv_heads * head_dim * context * batch * itemsize",
     ),
+    "hw2": (
+        "def unbroadcast",
+        "hw2.q1a",
+        "return g.sum(0)",
+        "return g.sum(tuple(i for i in range(g.ndim) if i < g.ndim - len(shape) or "
+        "shape[i - g.ndim + len(shape)] == 1)).reshape(shape)",
+    ),
 }
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
