@@ -732,7 +732,15 @@ check("hw2.q2c", combine, Tape)
 #
 # Sum the squares in **float64**: 1e30 is a float32, its square is not. And mind what a float64 number does to a
 # float32 array that it multiplies.
-#
+
+# %%
+def after_clip(gradients, limit):
+    """The gradients once clip has seen them. Given; the tests use it."""
+    clip(gradients, limit)
+    return gradients
+
+
+# %% [markdown]
 # **q3a (15 min, 5 points).** About 4 lines.
 
 # %% nbgrader={"grade": false, "grade_id": "hw2-q3a", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -745,7 +753,8 @@ def clip(gradients, limit):
 
     Returns:
         (list of arrays of the same shapes and dtypes, the norm before clipping as a float). The norm
-        is nan where a gradient holds a nan, and the nan stays where it is.
+        is nan where a gradient holds a nan, and the nan stays where it is. The arrays given are not
+        changed.
     """
     ### BEGIN SOLUTION
     norm = math.sqrt(sum(float(np.sum(np.square(g, dtype=np.float64))) for g in gradients))
@@ -767,7 +776,7 @@ def clip(gradients, limit):
 # scale).astype(g.dtype)` keeps the dtype.</details>
 
 # %% nbgrader={"grade": true, "grade_id": "hw2-q3a-check", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
-check("hw2.q3a", clip)
+check("hw2.q3a", clip, after_clip)
 
 
 # %% [markdown]
@@ -779,7 +788,15 @@ check("hw2.q3a", clip)
 #
 # A gradient of None leaves the parameter and its m, v and t alone: t counts the updates of **that parameter**. The
 # decay λ never goes through m or v.
-#
+
+# %%
+def after_adamw(parameters, gradients):
+    """The parameters and gradients once adamw has seen them. Given; the tests use it."""
+    adamw(parameters, gradients, {}, 0.1)
+    return parameters, gradients
+
+
+# %% [markdown]
 # **q3b (30 min, 8 points).** About 12 lines.
 
 # %% nbgrader={"grade": false, "grade_id": "hw2-q3b", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -793,7 +810,8 @@ def adamw(parameters, gradients, state, lr, betas=(0.9, 0.999), eps=1e-8, weight
         lr, betas, eps, weight_decay: the symbols (beta_1, beta_2), epsilon, lambda above; lr is eta.
 
     Returns:
-        (list of new parameters with shapes and dtypes as before, new state).
+        (list of new parameters with shapes and dtypes as before, new state). The arrays given are not
+        changed.
     """
     ### BEGIN SOLUTION
     moved, remembered = [], dict(state)
@@ -823,7 +841,7 @@ def adamw(parameters, gradients, state, lr, betas=(0.9, 0.999), eps=1e-8, weight
 # betas[1] ** t)) + eps)`, then `p - lr * weight_decay * p - lr * step`.</details>
 
 # %% nbgrader={"grade": true, "grade_id": "hw2-q3b-check", "locked": true, "points": 4, "schema_version": 3, "solution": false, "task": false}
-check("hw2.q3b", adamw)
+check("hw2.q3b", adamw, after_adamw)
 
 
 # %% [markdown]
