@@ -138,7 +138,7 @@ def unbroadcast(g, shape):
         Array of that shape and of the dtype of g.
 
     Example:
-        unbroadcast(np.ones((32, 10)), (10,)) is ten times 32.
+        unbroadcast(np.ones((32, 10)), (10,)) is an array of ten 32s.
     """
     ### BEGIN SOLUTION
     lead = g.ndim - len(shape)
@@ -1378,7 +1378,8 @@ def choose_kept(sizes, costs, budget):
 check("hw2.q5b", choose_kept)
 
 # %% [markdown]
-# **Predict.** 12 steps, values of 1 MB, all steps equally dear. Without checkpoints backward finds 12 MB (values 0 to 11).
+# **Predict.** 12 steps, values of 1 MB, all steps equally dear. With all values kept (extra 0) backward finds 12 MB
+# (values 0 to 11). The plan `[]` peaks at 12 MB too, since its one segment is the whole chain, but runs 11 steps twice.
 # What is the least peak of any plan, in MB?
 
 # %% tags=["predict"]
