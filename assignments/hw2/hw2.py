@@ -5,7 +5,7 @@
 #     language: python
 #     name: python3
 #   mlsys_lab:
-#     minutes: 480
+#     minutes: 540
 #     needs:
 #     - numpy
 #     - matplotlib
@@ -28,7 +28,7 @@
 # | | |
 # |---|---|
 # | **Goal** | build the core of a framework: rules that survive broadcasting, an engine, an optimiser, a compiler's first passes, and a plan that trades arithmetic for memory |
-# | **Time** | about 8 hours in five parts: 7 for the exercises and the written answer, 1 for reading and predictions |
+# | **Time** | about 9 hours in five parts: 7.5 for the exercises and the written answer, 1.5 for reading and predictions |
 # | **Points** | 100 automatic, 5 of them for a notebook that runs from a clean start; 10 for a written answer |
 # | **Parts** | `autograder.check`; NumPy, scikit-learn's digits; at the end of part 3 `mlsys_lab.autograd` |
 # | **Before** | labs 00 and 04 |
@@ -262,7 +262,7 @@ check("hw2.q1c", matmul_vjp)
 # of them, and counts from the end where it is negative. With `keepdims` a reduced axis stays, with length 1.
 # Of several largest elements each gets an equal share of the gradient of `max`.
 #
-# **q1d (25 min, 7 points).** About 9 lines.
+# **q1d (35 min, 7 points).** About 9 lines.
 
 # %% nbgrader={"grade": false, "grade_id": "hw2-q1d", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def reduce_vjp(operation, g, x, axis=None, keepdims=False):
@@ -906,14 +906,17 @@ def share_left(decoupled, updates=400):
 
 if solved("hw2.q3b"):
     fig, ax = plt.subplots()
-    ax.semilogx(*share_left(True), "o-", color=PALETTE["yours"], label="your AdamW")
-    ax.semilogx(*share_left(False), "o-", color=PALETTE["idle"], label="decay in the gradient")
+    shares = {"your AdamW": share_left(True), "decay in the gradient": share_left(False)}
+    for (name, (scales, left)), color in zip(shares.items(), ("yours", "idle"), strict=True):
+        ax.semilogx(scales, left, "o-", color=PALETTE[color], label=name)
     bound(ax, (1 - 0.01 * 0.1) ** 400, "(1 - lr x decay) to the 400")
     ax.set(xlabel="scale of the gradient's noise", ylabel="share of the parameter left")
     ax.set_ylim(-0.1, 1.2)
     ax.legend(loc="upper left")
     ax.set_title("Measured: decay in the gradient depends on the gradient")
     show(fig)
+    for name, (scales, left) in shares.items():
+        print(f"{name}:", *(f"{share:.2g} at {scale:g}" for scale, share in zip(scales, left)), sep="  ")
 else:
     print("This figure waits for q3b.")
 
@@ -1012,7 +1015,7 @@ else:
 # %% [markdown]
 # ## Part 4. What can be known before anything runs?
 #
-# A framework that holds the program can look at it first. **q4a (25 min, 5 points).** Shapes and dtypes of all
+# A framework that holds the program can look at it first. **q4a (40 min, 5 points).** Shapes and dtypes of all
 # values, from those of the inputs. Nothing is computed: the arrays may be too large for any machine.
 #
 # `add`, `sub`, `mul`, `div`, `maximum` broadcast; `matmul` as in q1c; `exp`, `log`, `tanh` keep the shape;
@@ -1084,7 +1087,7 @@ check("hw2.q4a", infer)
 
 
 # %% [markdown]
-# **q4b (40 min, 7 points).** Make a program smaller that gives the same root:
+# **q4b (55 min, 7 points).** Make a program smaller that gives the same root:
 #
 # 1. **Fold**: a step all of whose inputs are constants is computed now, once, and becomes a constant itself.
 # 2. **Merge**: of two equal steps (operation, options, inputs, after merging these) one stays.
