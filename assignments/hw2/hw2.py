@@ -916,7 +916,8 @@ if solved("hw2.q3b"):
     ax.set_title("Measured: decay in the gradient depends on the gradient")
     show(fig)
     for name, (scales, left) in shares.items():
-        print(f"{name}:", *(f"{share:.2g} at {scale:g}" for scale, share in zip(scales, left)), sep="  ")
+        said = [f"{share:.2g} at {scale:g}" for scale, share in zip(scales, left, strict=True)]
+        print(f"{name}, share left at each scale:", ", ".join(said))
 else:
     print("This figure waits for q3b.")
 
