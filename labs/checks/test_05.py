@@ -1,5 +1,6 @@
 """Checks of lab 05: graphs evaluated by their definition, a step that notes its calls, and plain counting."""
 
+import copy
 import math
 import re
 
@@ -33,18 +34,24 @@ def by_definition(nodes, name, feeds):
     return function(*(by_definition(nodes, one, feeds) for one in inputs))
 
 
-class Feeds(dict):
-    """A dict that reaches the learner's function itself: what can be called is not copied on the way."""
+def itself_once(value, memo):
+    """The first copy, which `check` takes, is the value itself, so that a change shows; others are plain."""
+    if value.went:
+        return copy.deepcopy(type(value).__base__(value), memo)
+    value.went = True
+    return value
 
-    def __call__(self):
-        return dict(self)
+
+class Feeds(dict):
+    """A watched dict."""
+
+    went, __deepcopy__ = False, itself_once
 
 
 class Fetches(list):
-    """A list of that kind."""
+    """A watched list."""
 
-    def __call__(self):
-        return list(self)
+    went, __deepcopy__ = False, itself_once
 
 
 def listed(got, fetches):
@@ -78,7 +85,10 @@ def test_values_of_a_small_graph_in_any_order(student, rng):
         for fetches in (["half"], ["last"], ["mid", "last", "a", "five"], ["last", "last"], []):
             expected = [by_definition(nodes, name, feeds) for name in fetches]
             names, given = Fetches(fetches), Feeds(feeds)
-            got = student.run(nodes, names, given)
+            try:
+                got = student.run(nodes, names, given)
+            except TypeError:  # a sandbox sends nothing but plain values, and those as copies
+                got = student.run(nodes, fetches, feeds)
             assert given == feeds, "run changed feeds: begin with a copy"
             assert names == fetches, "run changed fetches: begin with a copy"
             close(listed(got, fetches), expected, rtol=1e-12, input={"fetches": fetches, "feeds": feeds})
