@@ -7,7 +7,7 @@
 #   mlsys_lab:
 #     limits:
 #       memory_mb: 3072
-#     minutes: 70
+#     minutes: 75
 #     needs:
 #     - torch
 #     - tensorflow
@@ -33,7 +33,7 @@
 # | | |
 # |---|---|
 # | **Goal** | write a framework of the first kind, catch one of the second kind tracing too often, audit what is said of both |
-# | **Time** | 70 minutes, 40 of them in three exercises |
+# | **Time** | 75 minutes, 40 of them in three exercises |
 # | **Points** | 10: evaluator 4, retraces 3, audit 3 |
 # | **Parts** | `mlsys_lab.compile`, `autograd`, `nn`, `optim`; beside them PyTorch and TensorFlow |
 # | **Before** | lab 04 |
@@ -105,8 +105,9 @@ predicted_lines = 30
 # %% [markdown]
 # ## A graph, defined
 #
-# The loss of a layer with one weight matrix, $\mathrm{mean}((\tanh(xw) - y)^2)$, and its slope for $w$. `x` holds images
-# (n, 64), `y` what is wanted (n, 10), `w` is (64, 10). Below nothing is computed: a table is filled.
+# The loss of a layer with one weight matrix, $\mathrm{mean}((\tanh(xw) - y)^2)$, and its gradient for $w$. `x` holds
+# images (n, 64), `y` what is wanted (n, 10), `w` is (64, 10). Of the nodes, `slope` (n, 10) says how the loss changes with
+# each score, `gradient` (64, 10) how it changes with each weight. Below nothing is computed: a table is filled.
 
 # %%
 import numpy as np
@@ -136,7 +137,7 @@ node("gradient", lambda x, slope: x.T @ slope, "x", "slope")
 # ## Build 1: then run (16 minutes)
 #
 # An evaluator gets such a table, what to **fetch** and what to **feed**. It computes each value after its inputs, once,
-# and only what the fetched ones need: in topological order. Any value may be fed, then what is behind it is not needed.
+# and only what the fetched ones need: in topological order. Any value may be fed, then what leads to it is not needed.
 # Graphs are deep: no recursion. About 11 lines.
 
 # %% nbgrader={"grade": false, "grade_id": "lab05-q1", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -226,7 +227,7 @@ for ax, fetch in zip(both, ("loss", "gradient"), strict=True):
         up = 8 if spots[name][1] > 0 else -15
         ax.annotate(name, spots[name], (0, up), textcoords="offset points", **text)
     ax.set(xlim=(-0.7, 5.7), ylim=(-1.6, 1.8), yticks=[])
-    ax.set_xlabel(f"steps behind it (run: {whose_run})")
+    ax.set_xlabel(f"longest path from a fed value\n(run: {whose_run})")
     ax.set_title(f"Fetch {fetch}: {len(ran)} of 7 run")
 show(fig)
 
@@ -527,7 +528,7 @@ def graphs_made(calls):
 
 
 def calls_to_pay(trace, graph, eager):
-    """The least number of calls that cost less traced (once) than eager, or None: integers, in us."""
+    """The least n with trace + n * graph < n * eager, or None; costs are integers, in us."""
     ### BEGIN SOLUTION
     return trace // (eager - graph) + 1 if eager > graph else None
     ### END SOLUTION

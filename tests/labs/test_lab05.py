@@ -100,6 +100,26 @@ def last_value_only(nodes, fetches, feeds):
     return right(nodes, fetches, feeds)[-1:]
 
 
+def changes_feeds(nodes, fetches, feeds):
+    values = right(nodes, fetches, feeds)
+    feeds.update(zip(fetches, values, strict=True))
+    return values
+
+
+def empties_fetches(nodes, fetches, feeds):
+    values = right(nodes, fetches, feeds)
+    fetches.clear()
+    return values
+
+
+def nothing_for_the_fetches(nodes, fetches, feeds):
+    return []
+
+
+def values_by_name(nodes, fetches, feeds):
+    return dict(zip(fetches, right(nodes, fetches, feeds), strict=True))
+
+
 def as_found(step, w, batches, rates, size):
     for (x, y), rate in zip(batches, rates, strict=True):
         w = step(w, x, y, np.ones((len(x), 1), np.float32), rate)
@@ -159,7 +179,8 @@ def cut_to_the_shortest(step, w, batches, rates, size):
 
 
 GRAPHS = (recursive, without_memory, in_rounds, in_the_order_of_the_table, feeds_only_placeholders,
-          zero_counts_as_not_fed, key_error, none_for_what_is_lacking, last_value_only)  # fmt: skip
+          zero_counts_as_not_fed, key_error, none_for_what_is_lacking, last_value_only, changes_feeds,
+          empties_fetches, nothing_for_the_fetches, values_by_name)  # fmt: skip
 MENDS = (as_found, rate_stays_a_number, rate_in_double, rate_with_an_axis, filling_counts, marks_in_double,
          filled_with_ones, short_batches_dropped, backwards, first_rate_for_all,
          cut_to_the_shortest)  # fmt: skip
@@ -177,11 +198,26 @@ def test_a_wrong_solution_loses_points(question, wrong):
 def test_what_is_right_in_a_half_right_answer_keeps_its_points():
     assert failed("q1", recursive) == ["test_deep_graphs_and_much_reuse"]
     assert failed("q1", key_error) == ["test_any_value_may_be_fed_and_a_missing_one_is_named"]
+    assert failed("q1", changes_feeds) == ["test_values_of_a_small_graph_in_any_order"]
     assert failed("q2", rate_stays_a_number) == ["test_all_calls_look_alike"]
     assert failed("q2", as_found) == [
         "test_all_calls_look_alike",
         "test_rows_that_fill_up_are_marked_and_zero",
     ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (changes_feeds, "run changed feeds: begin with a copy"),
+        (empties_fetches, "run changed fetches: begin with a copy"),
+        (nothing_for_the_fetches, "asked for 1 value, got 0"),
+        (values_by_name, "run returned a dict"),
+    ],
+)
+def test_a_check_of_the_evaluator_says_what_went_wrong(wrong, said):
+    results = run_tests(CHECKS, LocalSession({"run": wrong}, wrong), seed=7, question="q1")
+    assert any(said in r.message for r in results), [r.message for r in results]
 
 
 def spelled(value):

@@ -21,10 +21,16 @@ def two(got, what, names):
     return got
 
 
+def unchanged(got, given, what):
+    """What was given, once a function has seen it, is what it was."""
+    same = all(np.array_equal(now, before) for now, before in zip(got, given, strict=True))
+    assert same, f"{what} that it was given: make new arrays and a new list"
+
+
 @pytest.mark.question("q3a")
 @pytest.mark.points(2)
 def test_one_norm_over_all_gradients(student):
-    """(3, 4) and 12 have the norm 13 together; below the limit nothing changes"""
+    """(3, 4) and 12 have the norm 13 together; below the limit nothing changes, nor do the given arrays"""
     given = [np.array([3.0, 4.0]), np.array([[12.0]])]
     clipped, norm = two(student.clip(given, 6.5), "clip", "gradients and the norm")
     close(norm, 13.0, rtol=1e-12, input=(given, 6.5))
@@ -33,6 +39,7 @@ def test_one_norm_over_all_gradients(student):
     clipped, norm = student.clip(given, 14.0)
     close(norm, 13.0, rtol=1e-12, input=(given, 14.0))
     close(list(clipped), given, input=(given, 14.0))
+    unchanged(student.after_clip(given, 6.5), given, "clip changed the gradients")
 
 
 @pytest.mark.question("q3a")
@@ -81,12 +88,16 @@ def test_the_first_update_is_the_rate_whatever_the_gradient(student):
 @pytest.mark.question("q3b")
 @pytest.mark.points(1)
 def test_a_gradient_of_none_leaves_its_parameter_alone(student):
-    """A parameter without a gradient stays; decay alone shrinks one whose gradient is 0"""
+    """A parameter without a gradient stays; decay alone shrinks one whose gradient is 0; the given arrays stay"""
     start = [np.array([1.0]), np.array([1.0])]
     p, state = two(student.adamw(start, [None, np.zeros(1)], {}, 0.1, weight_decay=0.5), "adamw", "two things")
     close(list(p), [np.array([1.0]), np.array([0.95])], rtol=1e-12)
     p, state = student.adamw(p, [np.array([7.0]), None], state, 0.1, weight_decay=0.0)
     close(list(p), [np.array([0.9]), np.array([0.95])], rtol=1e-6, input="the other one has its first update")
+    start, given = [np.array([1.0]), np.array([2.0])], [np.array([3.0]), np.array([4.0])]
+    parameters, gradients = student.after_adamw(start, given)
+    unchanged(parameters, start, "adamw changed the parameters")
+    unchanged(gradients, given, "adamw changed the gradients")
 
 
 @pytest.mark.question("q3c")
