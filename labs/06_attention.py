@@ -451,7 +451,7 @@ for key, (color, lw, ls, label) in looks.items():
     ax.semilogx(sees, loss.mean(1), ls, lw=lw, color=PALETTE[color], alpha=min(1, 2 / lw), label=label)
 ax.errorbar(sees, loss.mean(1), loss.std(1) / 20, fmt="none", ecolor=PALETTE["memory"], capsize=3)
 bound(ax, bigram, "bigram")
-ax.legend(loc="upper right", bbox_to_anchor=(1, 0.75))
+ax.legend(loc="upper right", bbox_to_anchor=(1, 0.7))
 ax.set_xticks(2 ** np.arange(7), 2 ** np.arange(7), minor=False)
 ax.set(xlabel="characters before the next one, mean of a group", ylabel="loss (nats), standard error")
 ax.set_title("About five characters of context pay, more hardly")
