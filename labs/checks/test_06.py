@@ -79,7 +79,7 @@ def test_blocks_give_what_all_scores_at_once_give(student, rng):
         for order in (1, -1):
             scores = np.sort(rng.normal(size=(5, 12)) * 4, axis=1)[:, ::order].copy()
             scores[2] = rng.permutation(scores[2])
-            given = {"scores": scores, "sizes": sizes}
+            given = {"scores": scores, "values": values, "sizes": sizes}
             close(
                 tuple(fold_all(student, scores, values, sizes)), state_at_once(scores, values),
                 rtol=1e-9, atol=1e-12, input=given,
@@ -90,8 +90,9 @@ def hold_result(student, scores, values):
     """The average that the state stands for."""
     _, total, mixed = fold_all(student, scores, values, [4, 4, 4])
     asked = state_at_once(scores, values)
+    given = {"scores": scores, "values": values, "sizes": [4, 4, 4]}
     average = np.asarray(mixed) / np.asarray(total)[:, None]
-    close(average, asked[2] / asked[1][:, None], rtol=1e-4, atol=1e-5, input=scores)
+    close(average, asked[2] / asked[1][:, None], rtol=1e-4, atol=1e-5, input=given)
 
 
 @pytest.mark.question("q2")
@@ -134,6 +135,14 @@ def counted(n, d, rows, columns):
     return moved, most
 
 
+def hold_bytes(student, sizes, place):
+    """One of the two numbers, which the text asks for as integers."""
+    number = student.tiled_bytes(*sizes)[place]
+    whole = isinstance(number, int | np.integer)
+    assert whole, f"an integer is asked for, got {number!r:.80} of type {type(number).__name__}"
+    close(number, counted(*sizes)[place], input=sizes)
+
+
 EVEN = [(128, 64, 32, 16), (96, 8, 96, 96), (64, 16, 1, 64), (64, 16, 64, 1), (256, 32, 64, 128)]
 UNEVEN = [(100, 16, 32, 24), (7, 4, 5, 3), (129, 8, 64, 128), (1, 4, 1, 1)]
 
@@ -143,7 +152,7 @@ UNEVEN = [(100, 16, 32, 24), (7, 4, 5, 3), (129, 8, 64, 128), (1, 4, 1, 1)]
 def test_bytes_moved(student):
     """What moves, where tiles fit evenly."""
     for sizes in EVEN:
-        close(student.tiled_bytes(*sizes)[0], counted(*sizes)[0], input=sizes)
+        hold_bytes(student, sizes, 0)
 
 
 @pytest.mark.question("q3")
@@ -151,7 +160,7 @@ def test_bytes_moved(student):
 def test_the_last_tile_may_be_smaller(student):
     """What moves, where tiles do not fit evenly."""
     for sizes in UNEVEN:
-        close(student.tiled_bytes(*sizes)[0], counted(*sizes)[0], input=sizes)
+        hold_bytes(student, sizes, 0)
 
 
 @pytest.mark.question("q3")
@@ -159,4 +168,4 @@ def test_the_last_tile_may_be_smaller(student):
 def test_bytes_held(student):
     """What fast memory holds at its fullest, which does not grow with n."""
     for sizes in EVEN + UNEVEN:
-        close(student.tiled_bytes(*sizes)[1], counted(*sizes)[1], input=sizes)
+        hold_bytes(student, sizes, 1)

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from autograder.local import LocalSession
+from autograder.pair import read_source
 from autograder.reference import reference
 from autograder.run_tests import run_tests
+from mlsys_lab import autograd as ag
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECKS = [ROOT / "labs" / "checks" / "test_06.py"]
@@ -148,11 +150,15 @@ def numbers_not_bytes(n, d, rows, columns):
     return 2 * n * d - (-n // rows) * 2 * n * d, held(d, rows, columns) // 4
 
 
+def floats(n, d, rows, columns):
+    return 4.0 * (2 * n * d - (-n // rows) * 2 * n * d), float(held(d, rows, columns))
+
+
 MASKS = (strict, leaks, turned, by_place, no_window, window_besides_itself, window_both_ways, additive)
 FOLDS = (total_not_rescaled, mixed_not_rescaled, grown, without_a_top, top_of_this_block, one_top_for_all,
          in_double)  # fmt: skip
 BYTES = (keys_once, rounded_down, not_rounded, passes_by_columns, scores_stored, results_forgotten,
-         no_running_sums, all_held, numbers_not_bytes)  # fmt: skip
+         no_running_sums, all_held, numbers_not_bytes, floats)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -162,6 +168,36 @@ BYTES = (keys_once, rounded_down, not_rounded, passes_by_columns, scores_stored,
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_wrong_solution_loses_points(question, wrong):
     assert failed(question, wrong)
+
+
+def test_a_float_that_is_right_is_told_that_an_integer_is_asked_for():
+    results = run_tests(CHECKS, LocalSession({}, floats), seed=7, question="q3")
+    assert all("an integer is asked for" in r.message for r in results)
+
+
+def cell_with(words: str) -> str:
+    """The source of the lab's one code cell that has these words."""
+    cells = read_source(ROOT / "labs" / "06_attention.py").cells
+    (found,) = (c.source for c in cells if c.cell_type == "code" and words in c.source)
+    return str(found)
+
+
+def fresh(n, d, dtype=np.float32):
+    return np.full(n, -np.inf, dtype), np.zeros(n, dtype), np.zeros((n, d), dtype)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("n", [1, 16, 37])
+@pytest.mark.parametrize("window", [None, 1, 3, 8, 16, 40])
+def test_the_tiles_of_the_lab_agree_with_all_pairs_under_any_window(n, window):
+    space: dict[str, Any] = {"fold_in": reference(ROOT, "lab06", "q2")["fold"], "fresh": fresh, "np": np}
+    for words in ("def plain(", "def tiled("):
+        exec(cell_with(words).partition("\nmany = ")[0], space)  # without the text
+    rng = np.random.default_rng(3)
+    q, k, v = (ag.Tensor(rng.normal(size=(2, 2, n, 8)).astype(np.float32)) for _ in range(3))
+    may_see = reference(ROOT, "lab06", "q1")["visible"](np.arange(n), np.arange(n), window)
+    out, asked = (space[way](q, k, v, may_see).data for way in ("tiled", "plain"))
+    np.testing.assert_allclose(out, asked, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("question", ["q1", "q2", "q3"])
