@@ -34,12 +34,12 @@ def by_definition(nodes, name, feeds):
     return function(*(by_definition(nodes, one, feeds) for one in inputs))
 
 
-def itself_once(value, memo):
+def itself_once(given, memo):
     """The first copy, which `check` takes, is the value itself, so that a change shows; others are plain."""
-    if value.went:
-        return copy.deepcopy(type(value).__base__(value), memo)
-    value.went = True
-    return value
+    if given.went:
+        return copy.deepcopy(type(given).__base__(given), memo)
+    given.went = True
+    return given
 
 
 class Feeds(dict):
