@@ -18,6 +18,9 @@ from hypothesis import settings
 
 import autograder.notebook_tools  # noqa: F401  before a test imports nbformat, which is slow otherwise
 
+# Several workers share the cores: threads of NumPy and scikit-learn in each would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # `--hypothesis-profile=deep` looks longer.
 settings.register_profile("ci", max_examples=25, deadline=None)
 settings.register_profile("deep", max_examples=2_000, deadline=None)
