@@ -197,14 +197,9 @@ class Notebook:
     def type_over(self, text: str, line: str, new: list[str]) -> None:
         """Replace one line of a cell by typing, as a person does: the editor indents what follows."""
         cell = self.cell(text)
-
-        def chosen() -> bool:  # a figure that appears meanwhile moves the line away from under the click
-            cell.locator(".cm-line", has_text=line).click()
-            self.page.keyboard.press("Home")
-            self.page.keyboard.press("Shift+End")
-            return self.page.evaluate("getSelection().toString()").strip() == line.strip()
-
-        wait_for(chosen, 30, f"the line {line!r} is selected")
+        cell.locator(".cm-line", has_text=line).click()
+        self.page.keyboard.press("Home")
+        self.page.keyboard.press("Shift+End")
         for i, row in enumerate(new):
             if i:
                 self.page.keyboard.press("Enter")
