@@ -56,8 +56,7 @@ def check_notebook(notebook: Path | None, say: Callable[[str], Any]) -> bool:
         cells = code_cells(data, path.suffix.lower())
     except NotebookError as error:
         raise UsageError(f"{path}: {error}") from None
-    newer = path.suffix == ".ipynb" and twin.is_file() and twin.stat().st_mtime > path.stat().st_mtime
-    if newer and _stale(data, twin.read_bytes()):
+    if path.suffix == ".ipynb" and _holds_more(twin, path, data):
         say(f"{path.name} is read; {twin.name} differs from it: `mlsys-lab check {twin.name}` reads that one")
     results, errors = _public_results(cells, assignment)
     for line in errors:
@@ -200,9 +199,9 @@ def _warnings(data: bytes, notebook: Path, homework: str) -> Iterator[str]:
     if made_for and here and made_for != here:
         yield f"warning: the notebook is of version {made_for}, this is {here}"
     twin = notebook.with_suffix(".py")
-    if twin.is_file() and _stale(data, twin.read_bytes()):
+    if _holds_more(twin, notebook, data):
         yield f"warning: {twin.name} and {notebook.name} differ, and {notebook.name} is what counts: what is"
-        yield f"  only in {twin.name} is not handed in; open that as a notebook and save it to bring it over"
+        yield f"  only in {twin.name} is not handed in; copy it into the notebook to bring it over"
     yield f"running {notebook.name} from a clean start"
     failing = _failing_cells(data, notebook.parent)
     yield from (f"warning: {line}" for line in failing)
@@ -221,6 +220,13 @@ def _warnings(data: bytes, notebook: Path, homework: str) -> Iterator[str]:
     yield _total(results, assignment)
     if _UNWRITTEN in data:
         yield "warning: the written answer still says `Write here.`"
+
+
+def _holds_more(twin: Path, notebook: Path, data: bytes) -> bool:
+    """Does the .py differ, and is it the newer? An older one is as it was released, or not paired."""
+    if not twin.is_file() or twin.stat().st_mtime <= notebook.stat().st_mtime:
+        return False
+    return _stale(data, twin.read_bytes())
 
 
 def _stale(notebook: bytes, twin: bytes) -> bool:
