@@ -1,8 +1,8 @@
 """Reading notebooks: what a submission holds, and what a source says of itself.
 
 A submission is a stranger's file, so it is read with `json` alone: no code of the file is parsed here,
-nothing is keyed on metadata, and whatever is wrong with it becomes one line. The course's own sources are
-read by jupytext.
+nothing is keyed on metadata, and whatever is wrong with it becomes one line. Of a source of the course's own
+only the header is read here.
 """
 
 from __future__ import annotations
@@ -44,13 +44,17 @@ def header(source: Path) -> dict[str, Any]:
     Raises:
         UsageError: the header is missing, or one of the facts is missing or of the wrong type.
     """
-    from autograder.notebook_tools import jupytext
+    import yaml
 
+    lines = source.read_text(encoding="utf-8").splitlines()
+    if lines[:1] != ["# ---"] or "# ---" not in lines[1:]:
+        raise UsageError(f"{source}: there is no YAML header: it stands first, between two lines '# ---'")
+    end = lines.index("# ---", 1)
     try:
-        notebook = jupytext.read(source, fmt="py:percent")
-    except Exception as error:
+        said = yaml.safe_load("\n".join(line.removeprefix("#").removeprefix(" ") for line in lines[1:end]))
+        facts = dict(said["jupyter"].get("mlsys_lab", {}))
+    except (yaml.YAMLError, TypeError, KeyError, ValueError, AttributeError) as error:
         raise UsageError(f"{source}: the YAML header cannot be read: {_one_line(error)}") from None
-    facts = dict(notebook.metadata.get("mlsys_lab", {}))
     for name, kind in FACTS.items():
         if name not in facts:
             raise UsageError(f"{source}: the header says no `{name}`: add it under jupyter, mlsys_lab")

@@ -111,6 +111,9 @@ def test_sanitising_keeps_sources_and_drops_all_that_steers_nbval():
         (("week: 1", "week: soon"), "`week` in the header is 'soon', not int"),
         (("points: 10", "points: true"), "`points` in the header is True"),
         (("#   mlsys_lab:", "#   other:"), "no `title`"),
+        (("#   mlsys_lab:", "#   mlsys_lab: ["), "the YAML header cannot be read: .* line"),
+        (("#   mlsys_lab:", "#   - mlsys_lab:"), "the YAML header cannot be read"),
+        (("# ---\n# jupyter:", "# jupyter:"), "there is no YAML header"),
     ],
 )
 def test_a_header_without_a_fact_is_refused(change, says, tmp_path):
