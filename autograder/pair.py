@@ -13,6 +13,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def read_source(source: Path) -> NotebookNode:
         UsageError: the file is no py:percent text, or two cells share a grade_id.
     """
     try:
-        notebook = jupytext.reads(source.read_text(encoding="utf-8"), fmt="py:percent")
+        notebook = copy.deepcopy(_parsed(source.read_text(encoding="utf-8")))
     except Exception as error:
         raise UsageError(f"{source} cannot be read as py:percent: {' '.join(str(error).split())}") from None
     taken: set[str] = set()
@@ -79,6 +80,12 @@ def read_source(source: Path) -> NotebookNode:
         kernelspec=dict(KERNEL), language_info={"name": "python"}, mlsys_lab=facts
     )
     return notebook
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> NotebookNode:
+    """A py:percent text as a notebook; one command asks for the same source several times."""
+    return jupytext.reads(text, fmt="py:percent")
 
 
 def write_notebook(notebook: NotebookNode) -> str:
