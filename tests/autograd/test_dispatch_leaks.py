@@ -1,4 +1,4 @@
-"""The engine's hot paths in C leave no reference behind, and are missed by nobody where they cannot be built."""
+"""The hot paths in C leave no reference behind, and are missed by nobody where they cannot be built."""
 
 from __future__ import annotations
 
