@@ -16,7 +16,7 @@ typedef struct {
 } Array;
 
 /* What is known of Python's side, in the order in which `needs` lists it. */
-enum { FORWARD, JOINT, RULES, DATA, NODE, SERIAL, OP, EDGES, SHAPE, DTYPE, HOOKS, POSITIONS, SLOTS };
+enum { FORWARD, JOINT, RULES, DATA, NODE, SERIAL, OP, EDGES, SHAPE, DTYPE, HOOKS, FUNCTION, POSITIONS, SLOTS };
 static Py_ssize_t offset[SLOTS];
 static struct {
     PyTypeObject *Unary, *Binary, *Tensor, *Node, *Rule, *ndarray, *ufunc, *list, *tuple;
@@ -38,7 +38,7 @@ static int is_like(PyObject *x, PyObject *dtype, PyObject *shape) {
     return 1;
 }
 
-/* ---- forward: a function that returns null asks for the long way, which also meets the error again ---- */
+/* Forward: a function that returns null asks for the long way, which also meets the error again. */
 
 /* What this thread has set of `mode`, or null. */
 static PyObject *in_mode(PyObject *name) {
@@ -124,12 +124,11 @@ static PyObject *call(PyObject *op, PyObject *args, PyObject *kwargs) {
     return result != NULL ? result : python_call(op, args, kwargs);
 }
 
-/* ---- backward: as the loop in `walk` ---- */
-
-/* Hand g through one edge; of `add`, what most nodes need is here. */
+/* Backward: hand g through one edge. Of `add`, what most nodes need is here. */
 static int hand_on(PyObject *grads, PyObject *owned, PyObject *edge, PyObject *g, PyObject *op) {
     PyObject *parent = PyTuple_GET_ITEM(edge, 0), *values = PyTuple_GET_ITEM(edge, 2), *part = NULL, *sum = NULL;
-    PyObject *function = PyObject_GetAttr(PyTuple_GET_ITEM(edge, 1), py.s_function);
+    PyObject *rule = PyTuple_GET_ITEM(edge, 1), *function = IS(rule, Rule) ? Py_XNewRef(SLOT(rule, FUNCTION)) : NULL;
+    if (function == NULL) function = PyObject_GetAttr(rule, py.s_function);
     Py_ssize_t n = PyTuple_GET_SIZE(values), status = -1;
     PyObject *stack[n + 2]; /* the first is scratch of the call */
     stack[1] = g;
@@ -138,8 +137,8 @@ static int hand_on(PyObject *grads, PyObject *owned, PyObject *edge, PyObject *g
         part = PyObject_Vectorcall(function, stack + 1, (n + 1) | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     Py_XDECREF(function);
     if (part == NULL) return -1;
-    int plain = IS(parent, Node) && SLOT(parent, OP) != Py_None;
-    plain = plain && is_like(part, SLOT(parent, DTYPE), SLOT(parent, SHAPE));
+    int plain = IS(parent, Node) && is_like(part, SLOT(parent, DTYPE), SLOT(parent, SHAPE));
+    plain = plain && SLOT(parent, OP) != Py_None;
     PyObject *before = plain ? Py_XNewRef(PyDict_GetItemWithError(grads, parent)) : NULL;
     if (plain && before == NULL) {
         status = PyDict_SetItem(grads, parent, part);
@@ -163,12 +162,13 @@ static PyObject *walk(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwarg
     if (!PyArg_ParseTupleAndKeywords(
             args, kwargs, "OOO$Opp", names, &tape, &grads, &arrive, &wanted, &tracked, &free)) return NULL;
     if (tracked || !PyDict_CheckExact(grads)) return PyObject_Call(py.walk, args, kwargs);
-    tape = PySequence_Tuple(tape);
+    int some = PyObject_IsTrue(wanted);
+    tape = some < 0 ? NULL : PySequence_Tuple(tape);
     owned = PySet_New(NULL);
     for (Py_ssize_t i = 0; tape != NULL && owned != NULL && i < PyTuple_GET_SIZE(tape); i++) {
         PyObject *node = PyTuple_GET_ITEM(tape, i), *mine, *told;
         if (!IS(node, Node) || (g = Py_XNewRef(PyDict_GetItemWithError(grads, node))) == NULL) continue;
-        int asked = PySequence_Contains(wanted, node);
+        int asked = some ? PySequence_Contains(wanted, node) : 0;
         if (asked < 0 || PyDict_DelItem(grads, node) < 0) goto failed;
         if (SLOT(node, HOOKS) != Py_None) Py_SETREF(g, PyObject_CallFunctionObjArgs(py.call_hooks, node, g, NULL));
         if (g == NULL) goto failed;
@@ -207,7 +207,7 @@ static const char *needs =
     "from mlsys_lab.autograd.primitive import Node as N, Primitive as P, Rule as R, Tensor as T\n"
     "def add(grads, owned, node, part, g, op): tape.add(grads, owned, node, part, g, op.custom)\n"
     "slots = (P.forward, P.joint, P.rules, T.data, T.node, N.serial, N.op, N.edges, N.shape, N.dtype, N.hooks,\n"
-    "         R.positions)\n"
+    "         R.function, R.positions)\n"
     "objects = (rows.Unary, rows.Binary, T, N, R, np.ndarray, np.ufunc, list, tuple, np.dtype('f4'),\n"
     "           np.dtype('f8'), np.array, tape.mode, tape.serial.__self__, tape.call_hooks, add, tape.walk,\n"
     "           np.zeros((2, 3), 'f4'), (2, 3), '__dict__', 'recording', 'observer', 'shape', 'function')\n";

@@ -210,7 +210,8 @@ def note_change(array: Array) -> None:
 
 def check_unchanged(tape: list[Node]) -> None:
     """Raise InplaceError where a value that a node of the tape saved was changed since."""
-    for node in tape:
+    oldest = next((node.serial for node in reversed(tape) if node.op is not None), 0)
+    for node in tape if oldest < latest[0] else ():
         if node.serial < latest[0]:
             check_values(node)
 
