@@ -198,7 +198,7 @@ failed:
 }
 
 static PyMethodDef functions[] = {
-    {"walk", (PyCFunction)(void (*)(void))walk, METH_VARARGS | METH_KEYWORDS, "As tape.walk."}, {NULL, NULL, 0, NULL}};
+    {"walk", (PyCFunction)(void (*)(void))walk, METH_VARARGS | METH_KEYWORDS, "See tape.py"}, {NULL, NULL, 0, NULL}};
 static PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "_dispatch", .m_size = -1, .m_methods = functions};
 
 static const char *needs =
