@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mlsys_lab._core import native
 from mlsys_lab._core.backend import Array, asarray, is_float
 from mlsys_lab.autograd.errors import DtypeError, GraphError, InplaceError, ShapeError
 from mlsys_lab.autograd.operators import Operators
@@ -224,8 +225,9 @@ def pull(
         grads[node] = grads[node] + given if node in grads else given
     tape = tape_of(list(grads))
     check_unchanged(tape)
+    in_c = native.extension(__package__, "_dispatch.c")  # from here on operations take its short ways too
     with Recording(create_graph):
-        walk(
+        (walk if in_c is None else in_c.walk)(
             tape,
             grads,
             arrive,
