@@ -86,7 +86,7 @@ def _sentences(axes: Any) -> list[str]:
         said.append(f"{title}.".replace("\n", " "))
     names = [(k, label) for k, label in (("x", axes.get_xlabel()), ("y", axes.get_ylabel())) if label]
     if names:
-        said.append("; ".join(f"{k}: {label}" for k, label in names) + ".")
+        said.append("; ".join(f"{k}: {label}" for k, label in names).replace("\n", " ") + ".")
     said += [_bars(axes, group) for group in axes.containers if hasattr(group, "patches")]
     said += [_line(line) for line in axes.get_lines() if not line.get_label().startswith("_")]
     said += [text.get_text().replace("\n", "; ") + "." for text in axes.texts if text.get_gid() == "said"]
