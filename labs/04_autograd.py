@@ -421,7 +421,7 @@ for (label, color), visits in zip(looks.items(), counted.values(), strict=True):
     ax.semilogy(depths, visits, "o-", color=color, label=label)
 prediction(ax, 16, predicted_visits)
 ax.legend(loc="upper left")
-ax.set(xlabel="squarings", ylabel="edges visited", xlim=(0, 21), ylim=(1, 1e6), xticks=range(0, 17, 2))
+ax.set(xlabel="squarings", ylabel="edges visited", xlim=(0, 21), ylim=(1, 1e6), xticks=depths[1::2])
 ax.set_title("Without an order, reuse doubles the work at each step")
 show(fig)
 

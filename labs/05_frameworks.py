@@ -66,8 +66,8 @@ print(describe())
 # %%
 import matplotlib.pyplot as plt
 
-# Theano: its HISTORY.txt; PyTorch 2: wiki PyTorch-Versions; TensorFlow: Wikipedia; Chainer: Tokui 2015;
-# JAX: Frostig 2018. Options: Google's research blog, 2017; pytorch.org, The road to 1.0, 2018.
+# Theano: its HISTORY.txt; PyTorch 2: its wiki; TensorFlow: Wikipedia; Chainer: Tokui, 2015; JAX:
+# Frostig, 2018. Options: Google's research blog, 2017; pytorch.org, The road to 1.0, 2018.
 kinds = {"graph first": 1, "both": 0, "eager first": -1}
 moves = {
     "Theano": ([("Theano", 2009.3, "graph first")], "idle"),
