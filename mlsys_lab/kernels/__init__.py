@@ -1,0 +1,12 @@
+"""GPU kernels that run anywhere: CUDA C++ on a simulator of PTX, or on a GPU through CuPy.
+
+`CudaKernel(source, name)[grid, block](*args)` compiles and runs a kernel; its `.report` tells what the
+hardware would do, line by line.
+"""
+
+from mlsys_lab.kernels.frontend import CompileError
+from mlsys_lab.kernels.launch import CudaKernel
+from mlsys_lab.kernels.ptx.instructions import NotSimulated
+from mlsys_lab.kernels.report import Report
+
+__all__ = ["CompileError", "CudaKernel", "NotSimulated", "Report"]

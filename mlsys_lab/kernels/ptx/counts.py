@@ -1,0 +1,95 @@
+"""What a launch did, counted per instruction; the report makes lines and totals of it."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mlsys_lab.kernels.ptx.observe import sectors, wavefronts
+from mlsys_lab.kernels.ptx.translate import Access
+
+MOST_SAID = 10_000
+
+
+@dataclass
+class Traffic:
+    """Requests of one instruction: of warps, what they cost, and the bytes that lanes asked for."""
+
+    access: Access
+    space: str
+    requests: int = 0
+    sectors: int = 0
+    wavefronts: int = 0
+    ideal: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Error:
+    """Something wrong that the launch survived: see `CudaKernel` for the kinds."""
+
+    kind: str
+    line: int
+    message: str
+
+
+@dataclass
+class Counts:
+    """See the module."""
+
+    lanes: Counter[int] = field(default_factory=Counter)
+    warps: Counter[int] = field(default_factory=Counter)
+    traffic: dict[tuple[int, str], Traffic] = field(default_factory=dict)
+    errors: list[Error] = field(default_factory=list)
+    printed: list[str] = field(default_factory=list)
+    fences: bool = False
+
+    def executed(self, block: int, lanes: int, warps: int) -> None:
+        self.lanes[block] += lanes
+        self.warps[block] += warps
+
+    def request(self, access: Access, space: str, rows: np.ndarray) -> None:
+        """Count a memory instruction of some warps."""
+        one = self.traffic.setdefault((access.index, space), Traffic(access, space))
+        one.bytes += int(np.count_nonzero(rows >= 0)) * access.size
+        if space == "global":
+            requests, cost = sectors(rows)
+            one.sectors += cost
+        else:
+            requests, cost, ideal = wavefronts(rows, access.size)
+            one.wavefronts += cost
+            one.ideal += ideal
+        one.requests += requests
+
+    def error(self, kind: str, line: int, message: str) -> None:
+        """Keep the first of each kind and line."""
+        if not any((e.kind, e.line) == (kind, line) for e in self.errors):
+            self.errors.append(Error(kind, line, message))
+
+    def say(self, form: str, data: bytes) -> None:
+        """One call of printf: C's formats, arguments aligned to their size."""
+        if len(self.printed) >= MOST_SAID:
+            return
+        at = 0
+
+        def put(match: re.Match[str]) -> str:
+            nonlocal at
+            if match[0] == "%%":
+                return "%"
+            long, letter = "l" in match[2], match[3]
+            size = 8 if letter in "feEgGp" or long else 4
+            at = -(-at // size) * size
+            code = "d" if letter in "feEgG" else ("q" if size == 8 else "i") if letter in "dic" else ("Q" if size == 8 else "I")
+            (value,) = struct.unpack_from(f"<{code}", data, at)
+            at += size
+            if letter == "s":
+                return "?"
+            shown: Any = chr(value & 255) if letter == "c" else value
+            return f"%{match[1]}{'s' if letter == 'c' else 'd' if letter == 'u' else 'x' if letter == 'p' else letter}" % shown
+
+        self.printed.append(re.sub(r"%([-+ #0]*\d*(?:\.\d+)?)([hl]*)([diuoxXfeEgGcsp%])", put, form))

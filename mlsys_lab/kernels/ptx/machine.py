@@ -1,0 +1,300 @@
+"""The machine: all lanes of a chunk of blocks as arrays, one basic block of code at a time.
+
+Each warp runs those of its lanes that have the lowest rank; lanes of all warps that are at the same block run
+together. Lanes at a barrier wait until all threads of their block that have not exited are there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mlsys_lab.kernels.ptx.flow import Block, blocks_of
+from mlsys_lab.kernels.ptx.instructions import NotSimulated
+from mlsys_lab.kernels.ptx.lanes import Lanes
+from mlsys_lab.kernels.ptx.parser import BYTES, Kernel, Module
+from mlsys_lab.kernels.ptx.translate import Access, Translated, translate
+
+PATIENCE = 256  # steps after which those that waited longest run
+
+
+@dataclass
+class Program:
+    """A kernel, translated.
+
+    Raises:
+        NotSimulated: an instruction is not known; names it and its line.
+    """
+
+    module: Module
+    kernel: Kernel
+    single: bool = False
+    accesses: dict[int, Access] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.blocks: list[Block] = blocks_of(self.kernel, self.single)
+        self.code: list[Translated] = [translate(self.kernel, b, self.accesses) for b in self.blocks]
+        self.ranks = np.array([b.rank for b in self.blocks] + [len(self.blocks)], np.int32)
+        self.parameters: dict[str, tuple[int, int]] = {}
+        used = 0
+        for one in self.kernel.parameters:
+            used = -(-used // one.align) * one.align
+            self.parameters[one.name] = (used, one.size)
+            used += one.size
+        self.parameter_bytes = used
+        self.shared: dict[str, int] = {}
+        at, outside = 0, ""
+        variables = [*self.module.variables.values(), *self.kernel.variables.values()]
+        for one in (v for v in variables if v.space == "shared"):
+            if one.size < 0:
+                outside = one.name
+                continue
+            at = -(-at // one.align) * one.align
+            self.shared[one.name] = at
+            at += one.size
+        self.static_shared = at
+        if outside:
+            self.shared[outside] = -(-at // 16) * 16
+        self.local: dict[str, int] = {}
+        at = 0
+        for one in (v for v in self.kernel.variables.values() if v.space == "local"):
+            at = -(-at // one.align) * one.align
+            self.local[one.name] = at
+            at += one.size
+        self.local_bytes = at
+
+
+@dataclass
+class Limits:
+    """When a launch is given up: steps of blocks of code."""
+
+    steps: int = 2_000_000
+
+
+class Stopped(Exception):
+    """The launch cannot go on: `kind` is "deadlock" or "step_limit"."""
+
+    def __init__(self, kind: str, line: int, message: str) -> None:
+        super().__init__(message)
+        self.kind, self.line, self.message = kind, line, message
+
+
+class Machine(Lanes):
+    """Runs one chunk of blocks; see `Lanes` for what instructions ask of it."""
+
+    def start(self, program: Program, limits: Limits) -> None:
+        """Put every lane at the first block of code."""
+        self.program, self.limits = program, limits
+        count = len(self.place)
+        self.at = np.zeros(count, np.int32)
+        self.waits = np.full(count, -1, np.int32)  # the block of code whose barrier a lane waits at
+        self.stamp = np.zeros(count, np.int64)
+        self.steps = 0
+        self.together = 0  # where all lanes are, or -1
+
+    def run(self) -> None:
+        """Run to the end.
+
+        Raises:
+            Stopped: a deadlock, or the limit of steps.
+        """
+        while self.step():
+            pass
+
+    def step(self) -> bool:
+        """Run one block of code for those whose turn it is; False when all lanes have ended."""
+        if not len(self.place):
+            return False
+        self.steps += 1
+        if self.steps > self.limits.steps:
+            raise Stopped(
+                "step_limit", self.line_of(self.where()), f"no end within {self.limits.steps:,} steps: an infinite loop?"
+            )
+        if self.together >= 0:
+            self.rows, here = None, self.together
+        else:
+            here = self.choose()
+        block = self.program.blocks[here]
+        guard = self.execute(here, block)
+        if block.ends == "barrier":
+            self.arrive(here, block)
+        elif block.ends == "next":
+            self.go(block.after)
+        elif block.guard is None:
+            self.go(block.target)
+        else:
+            self.part(guard, block)
+        return True
+
+    def where(self) -> int:
+        return self.together if self.together >= 0 else int(self.at[0])
+
+    def line_of(self, here: int) -> int:
+        block, code = self.program.blocks[here], self.program.kernel.code
+        return code[min(block.first, len(code) - 1)].line
+
+    def choose(self) -> int:
+        """The block of code to run next; sets `rows` to the lanes that run it."""
+        ready = self.waits < 0
+        if not ready.any():
+            here = int(self.waits[0])
+            raise Stopped("deadlock", self.line_of(here), self.stuck())
+        if self.steps % PATIENCE == 0:
+            candidates = np.flatnonzero(ready)
+            here = int(self.at[candidates[np.argmin(self.stamp[candidates])]])
+            self.rows = np.flatnonzero(ready & (self.at == here))
+        else:
+            ranks = np.where(ready, self.program.ranks[self.at], np.int32(2**30))
+            warps = self.place >> 5
+            starts = np.flatnonzero(np.diff(warps, prepend=-1))
+            least = np.minimum.reduceat(ranks, starts)
+            lowest = np.repeat(least, np.diff(np.append(starts, len(warps))))
+            turn = ready & (ranks == lowest)
+            first = np.flatnonzero(turn)
+            here = int(self.at[first[np.argmin(ranks[first])]])
+            self.rows = np.flatnonzero(turn & (self.at == here))
+        self.stamp[self.rows] = self.steps
+        if len(self.rows) == len(self.place):
+            self.rows, self.together = None, here
+        return here
+
+    def stuck(self) -> str:
+        lines = sorted({self.program.blocks[int(b)].closing.line for b in np.unique(self.waits) if b >= 0})  # type: ignore[union-attr]
+        return f"deadlock: threads wait at __syncthreads() in line {', '.join(map(str, lines))}, and the others never come"
+
+    def execute(self, here: int, block: Block) -> Any:
+        """Run a block of code; its guard's value."""
+        rows, code = self.rows, self.program.code[here]
+        values = [self.values[n] for n in block.reads]
+        if rows is not None:
+            values = [v[rows] if getattr(v, "ndim", 0) else v for v in values]
+        self.count(here, block)
+        results = code.run(self, *values)
+        for name, value in zip(block.writes, results, strict=False):
+            self.values[name] = value if rows is None else self.scattered(self.values.get(name), value, rows)
+        return results[-1] if block.guard is not None else None
+
+    def scattered(self, before: Any, value: Any, rows: np.ndarray) -> Any:
+        """A register after some lanes wrote it."""
+        dtype = value.dtype
+        if before is None:
+            whole = np.zeros(len(self.place), dtype)
+        elif getattr(before, "ndim", 0):
+            whole = before.view(dtype).copy() if before.dtype != dtype else before.copy()
+        else:
+            whole = np.full(len(self.place), before.view(dtype) if before.dtype != dtype else before)
+        whole[rows] = value
+        return whole
+
+    def go(self, target: int) -> None:
+        """Move the lanes that ran."""
+        if target == len(self.program.blocks):
+            self.leave(self.rows)
+        elif self.rows is None:
+            self.together = target
+        else:
+            self.at[self.rows] = target
+            self.gather()
+
+    def part(self, guard: Any, block: Block) -> None:
+        """A branch or an exit under a guard."""
+        if not getattr(guard, "ndim", 0):
+            self.go(block.target if guard else block.after)
+            return
+        if guard.all():
+            self.go(block.target)
+        elif not guard.any():
+            self.go(block.after)
+        else:
+            if self.rows is None:
+                self.at[:] = np.where(guard, block.target, block.after)
+                self.together = -1
+                gone = np.flatnonzero(guard)
+            else:
+                self.at[self.rows] = np.where(guard, block.target, block.after)
+                gone = self.rows[guard]
+            if block.target == len(self.program.blocks):
+                self.leave(gone)
+            else:
+                self.gather()
+
+    def gather(self) -> None:
+        """Note when all lanes are at the same place again."""
+        first = int(self.at[0])
+        if self.together < 0 and not (self.waits >= 0).any() and (self.at == first).all():
+            self.together = first
+
+    def leave(self, rows: np.ndarray | None) -> None:
+        """These lanes have ended."""
+        if rows is None:
+            self.keep(np.zeros(0, np.int64))
+            self.at, self.waits, self.stamp = self.at[:0], self.waits[:0], self.stamp[:0]
+            return
+        if self.together >= 0:
+            self.at[:] = self.together
+        stay = np.ones(len(self.place), bool)
+        stay[rows] = False
+        kept = np.flatnonzero(stay)
+        self.at, self.waits, self.stamp = self.at[kept], self.waits[kept], self.stamp[kept]
+        self.keep(kept)
+        if len(kept):
+            self.together = -1
+            self.release()
+            self.gather()
+
+    def arrive(self, here: int, block: Block) -> None:
+        """Lanes reach a barrier."""
+        if self.rows is None:  # all that live: every barrier of every block is full
+            self.passed_barrier(None)
+            self.together = block.after
+            return
+        self.waits[self.rows] = here
+        self.release()
+        self.gather()
+
+    def release(self) -> None:
+        """Let go of blocks all of whose living threads wait."""
+        waiting = self.waits >= 0
+        if not waiting.any():
+            return
+        block_of = self.place // self.threads
+        living = np.bincount(block_of, minlength=self.blocks)
+        held = np.bincount(block_of[waiting], minlength=self.blocks)
+        full = (living > 0) & (living == held)
+        if not full.any():
+            return
+        free = np.flatnonzero(full[block_of])
+        places = self.waits[free]
+        first = np.zeros(self.blocks, np.int32)
+        first[block_of[free]] = places
+        if (places != first[block_of[free]]).any():
+            self.divergent_barrier(free, places)
+        self.at[free] = np.array([b.after for b in self.program.blocks], np.int32)[places]
+        self.waits[free] = -1
+        self.passed_barrier(np.flatnonzero(full))
+
+    def divergent_barrier(self, rows: np.ndarray, places: np.ndarray) -> None:
+        lines = sorted({self.program.blocks[int(p)].closing.line for p in np.unique(places)})  # type: ignore[union-attr]
+        self.error(
+            "divergent_barrier",
+            lines[0],
+            f"threads of one block wait at different __syncthreads(), in lines {', '.join(map(str, lines))}",
+        )
+
+
+def known(program: Program) -> set[str]:
+    """Every name that some block reads."""
+    return {name for block in program.blocks for name in block.reads}
+
+
+def fits(program: Program) -> None:
+    """Refuse what no row of the machine runs.
+
+    Raises:
+        NotSimulated: names the instruction and the line.
+    """
+    for access in program.accesses.values():
+        if BYTES[access.kind] * access.lanes > 16:
+            raise NotSimulated(f"line {access.line}: an access of {access.size} bytes is not simulated")

@@ -1,0 +1,169 @@
+"""What a launch would do on the hardware, in total and per source line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlsys_lab.kernels.ptx.counts import Counts, Error, Traffic
+from mlsys_lab.kernels.ptx.machine import Program
+from mlsys_lab.kernels.ptx.races import Race
+
+
+@dataclass
+class GlobalAccess:
+    """Requests of warps to global memory and the 32-byte sectors that they touch."""
+
+    requests: int = 0
+    sectors: int = 0
+    bytes: int = 0
+
+    @property
+    def efficiency(self) -> float:
+        """Bytes that were asked for, of those that the sectors hold."""
+        return self.bytes / (32 * self.sectors) if self.sectors else 1.0
+
+
+@dataclass
+class SharedAccess:
+    """Requests of warps to shared memory, the wavefronts that they take and the fewest possible."""
+
+    requests: int = 0
+    wavefronts: int = 0
+    ideal: int = 0
+
+    @property
+    def conflicts(self) -> int:
+        return self.wavefronts - self.ideal
+
+
+@dataclass
+class Line:
+    """One line of the source."""
+
+    line: int
+    instructions: int = 0
+    lanes: int = 0
+    flops: int = 0
+    loads: GlobalAccess = field(default_factory=GlobalAccess)
+    stores: GlobalAccess = field(default_factory=GlobalAccess)
+    shared: SharedAccess = field(default_factory=SharedAccess)
+
+    @property
+    def active(self) -> float:
+        """Lanes that ran, of those of the warps that ran."""
+        return self.lanes / (32 * self.instructions) if self.instructions else 1.0
+
+
+class Report:
+    """See the module.
+
+    Attributes:
+        global_loads, global_stores, shared: totals.
+        flops: floating-point operations; a fused multiply-add is two.
+        instructions: of warps, in total; `classes` by kind.
+        lines: by line of the source.
+        errors, races: what was wrong.
+        printed: what printf said.
+        stopped: why the launch was given up, or "".
+    """
+
+    def __init__(self, program: Program, counts: Counts, races: list[Race], stopped: str = "") -> None:
+        self.errors: list[Error] = counts.errors
+        self.races = [r for r in races if r.kind != "same-value"]
+        self.same_value_writes = [r for r in races if r.kind == "same-value"]
+        self.printed, self.stopped = counts.printed, stopped
+        self.global_loads, self.global_stores, self.shared = GlobalAccess(), GlobalAccess(), SharedAccess()
+        self.lines: dict[int, Line] = {}
+        self.classes: dict[str, int] = {}
+        self.flops = self.instructions = 0
+        self._instructions(program, counts)
+        for one in counts.traffic.values():
+            self._traffic(one)
+
+    def at(self, line: int) -> Line:
+        return self.lines.setdefault(line, Line(line))
+
+    def _instructions(self, program: Program, counts: Counts) -> None:
+        for place, block in enumerate(program.blocks):
+            lanes, warps = counts.lanes[place], counts.warps[place]
+            if not warps:
+                continue
+            code = program.kernel.code[block.first : block.last]
+            for one in [*code, *([block.closing] if block.closing else [])]:
+                line = self.at(one.line)
+                line.instructions += warps
+                line.lanes += lanes
+                self.instructions += warps
+                kind = class_of(one.op)
+                self.classes[kind] = self.classes.get(kind, 0) + warps
+                flops = flops_of(one.op) * lanes
+                line.flops += flops
+                self.flops += flops
+
+    def _traffic(self, one: Traffic) -> None:
+        line = self.at(one.access.line)
+        if one.space == "global":
+            store = one.access.store or bool(one.access.atomic)
+            for total in (self.global_stores if store else self.global_loads, line.stores if store else line.loads):
+                total.requests += one.requests
+                total.sectors += one.sectors
+                total.bytes += one.bytes
+        elif one.space == "shared":
+            for shared in (self.shared, line.shared):
+                shared.requests += one.requests
+                shared.wavefronts += one.wavefronts
+                shared.ideal += one.ideal
+
+    def to_json(self) -> dict[str, Any]:
+        """The totals, lines, errors and races as plain values."""
+        return {
+            "global_loads": vars(self.global_loads),
+            "global_stores": vars(self.global_stores),
+            "shared": vars(self.shared),
+            "flops": self.flops,
+            "instructions": self.instructions,
+            "classes": self.classes,
+            "errors": [vars(e) for e in self.errors],
+            "races": [vars(r) for r in self.races],
+            "lines": {
+                n: {
+                    "instructions": x.instructions,
+                    "active": x.active,
+                    "flops": x.flops,
+                    "global_loads": vars(x.loads),
+                    "global_stores": vars(x.stores),
+                    "shared": vars(x.shared),
+                }
+                for n, x in sorted(self.lines.items())
+            },
+        }
+
+
+def flops_of(op: tuple[str, ...]) -> int:
+    """Floating-point operations of one lane."""
+    kind = op[-1]
+    if not kind.startswith(("f", "bf")):
+        return 0
+    pairs = 2 if kind.endswith("x2") else 1
+    if op[0] in ("fma", "mad"):
+        return 2 * pairs
+    plain = ("add", "sub", "mul", "div", "sqrt", "rcp", "rsqrt", "ex2", "lg2", "sin", "cos", "tanh", "min", "max")
+    return pairs if op[0] in plain else 0
+
+
+def class_of(op: tuple[str, ...]) -> str:
+    """The class under which an instruction is counted."""
+    head = op[0]
+    if head in ("ld", "st", "ldu", "atom", "red", "cp"):
+        space = next((p.split("::")[0] for p in op if p.split("::")[0] in ("global", "shared", "local", "param", "const")), "generic")
+        return f"{'atomic' if head in ('atom', 'red') else 'load' if head != 'st' else 'store'} {space}"
+    if head in ("bra", "ret", "exit", "call"):
+        return "control"
+    if head in ("bar", "barrier", "membar", "fence"):
+        return "barrier"
+    if head in ("shfl", "vote", "match", "redux", "activemask"):
+        return "warp"
+    if flops_of(op):
+        return "float"
+    return "move and convert" if head in ("mov", "cvt", "cvta", "selp", "prmt") else "integer and logic"
