@@ -35,7 +35,11 @@ class NoFrontEnd(ImportError):
 def wheels() -> list[Path]:
     """Folders of NVIDIA's wheels that are installed."""
     spec = importlib.util.find_spec("nvidia")
-    return [p for root in (spec.submodule_search_locations or []) for p in sorted(Path(root).iterdir())] if spec else []
+    return (
+        [p for root in (spec.submodule_search_locations or []) for p in sorted(Path(root).iterdir())]
+        if spec
+        else []
+    )
 
 
 @cache
@@ -146,7 +150,14 @@ def by_clang(source: str, arch: str) -> bytes:
         place = Path(folder)
         (place / FILE).write_text(f'#line 1 "{FILE}"\n{source}', encoding="utf-8")
         command = [sys.executable, "-m", "ziglang", "clang", "-x", "cuda", "-nocudainc", "-nocudalib"]
-        command += ["--cuda-device-only", f"--cuda-gpu-arch={arch}", "-S", "-O2", "-gline-tables-only", "-include"]
+        command += [
+            "--cuda-device-only",
+            f"--cuda-gpu-arch={arch}",
+            "-S",
+            "-O2",
+            "-gline-tables-only",
+            "-include",
+        ]
         command += [str(header), FILE, "-o", "kernel.ptx"]
         done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
         if done.returncode:

@@ -40,11 +40,15 @@ class CudaKernel:
         self.arch = arch
         self.module: Module = parse(to_ptx(self.source, arch))
         if not self.module.kernels:
-            raise CompileError("the source has no kernel: declare one as extern \"C\" __global__ void name(...)")
+            raise CompileError(
+                'the source has no kernel: declare one as extern "C" __global__ void name(...)'
+            )
         if not name and len(self.module.kernels) == 1:
             name = next(iter(self.module.kernels))
         if name not in self.module.kernels:
-            raise ValueError(f"there is no kernel {name!r}; there are: {', '.join(sorted(self.module.kernels))}")
+            raise ValueError(
+                f"there is no kernel {name!r}; there are: {', '.join(sorted(self.module.kernels))}"
+            )
         self.name = name
         self.program = Program(self.module, self.module.kernels[name])
         self.report: Report | None = None
@@ -63,11 +67,15 @@ def triple(size: Any) -> tuple[int, int, int]:
 class Launch:
     """A kernel with its grid: call it with the arguments."""
 
-    def __init__(self, kernel: CudaKernel, grid: tuple[int, int, int], block: tuple[int, int, int], shared: int) -> None:
+    def __init__(
+        self, kernel: CudaKernel, grid: tuple[int, int, int], block: tuple[int, int, int], shared: int
+    ) -> None:
         self.kernel, self.grid, self.block, self.shared = kernel, grid, block, shared
         threads = block[0] * block[1] * block[2]
         if min(block) < 1 or threads > MOST_THREADS or block[2] > 64:
-            raise ValueError(f"a block has 1 to {MOST_THREADS} threads, at most 64 along z, got {block}: {threads}")
+            raise ValueError(
+                f"a block has 1 to {MOST_THREADS} threads, at most 64 along z, got {block}: {threads}"
+            )
         if min(grid) < 1 or any(n > most for n, most in zip(grid, MOST_GRID, strict=True)):
             raise ValueError(f"a grid has 1 to {MOST_GRID} blocks, got {grid}")
 
@@ -77,7 +85,11 @@ class Launch:
         counts = Counts()
         blocks = self.grid[0] * self.grid[1] * self.grid[2]
         threads = -(-(self.block[0] * self.block[1] * self.block[2]) // 32) * 32
-        dynamic = max(program.static_shared, *(program.shared.values() or [0])) if self.shared else program.static_shared
+        dynamic = (
+            max(program.static_shared, *(program.shared.values() or [0]))
+            if self.shared
+            else program.static_shared
+        )
         shared_bytes = dynamic + self.shared
         per = max(1, CHUNK // threads)
         sizes = [a.size for a in program.accesses.values() if a.space == "shared"]
@@ -141,7 +153,9 @@ def raced(machine: Machine, space: str, found: Found, granule: int) -> Race:
         f"{found.kind} race on {what}: thread {named[0]} of block {blocks[0]} in line {found.lines[0]}, "
         f"thread {named[1]} of block {blocks[1]} in line {found.lines[1]}, and nothing orders them"
     )
-    return Race(space, address, found.lines, (named[0], named[1]), (blocks[0], blocks[1]), found.kind, message)
+    return Race(
+        space, address, found.lines, (named[0], named[1]), (blocks[0], blocks[1]), found.kind, message
+    )
 
 
 def placed(program: Program, arguments: tuple[Any, ...]) -> tuple[Arena, bytes]:
@@ -171,7 +185,11 @@ def placed(program: Program, arguments: tuple[Any, ...]) -> tuple[Arena, bytes]:
                 struct.pack_into(f"<{code}", data, at, float(value))
             else:
                 struct.pack_into(f"<{code.upper()}", data, at, int(value) & ((1 << 8 * size) - 1))
-    used = set().union(*(names(o) for i in program.kernel.code for o in i.operands)) if program.kernel.code else set()
+    used = (
+        set().union(*(names(o) for i in program.kernel.code for o in i.operands))
+        if program.kernel.code
+        else set()
+    )
     for variable in program.module.variables.values():
         if variable.space in ("global", "const") and variable.name in used:
             initial = variable.initial.ljust(variable.size, b"\0")

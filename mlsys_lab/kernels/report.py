@@ -105,7 +105,10 @@ class Report:
         line = self.at(one.access.line)
         if one.space == "global":
             store = one.access.store or bool(one.access.atomic)
-            for total in (self.global_stores if store else self.global_loads, line.stores if store else line.loads):
+            for total in (
+                self.global_stores if store else self.global_loads,
+                line.stores if store else line.loads,
+            ):
                 total.requests += one.requests
                 total.sectors += one.sectors
                 total.bytes += one.bytes
@@ -148,7 +151,22 @@ def flops_of(op: tuple[str, ...]) -> int:
     pairs = 2 if kind.endswith("x2") else 1
     if op[0] in ("fma", "mad"):
         return 2 * pairs
-    plain = ("add", "sub", "mul", "div", "sqrt", "rcp", "rsqrt", "ex2", "lg2", "sin", "cos", "tanh", "min", "max")
+    plain = (
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "sqrt",
+        "rcp",
+        "rsqrt",
+        "ex2",
+        "lg2",
+        "sin",
+        "cos",
+        "tanh",
+        "min",
+        "max",
+    )
     return pairs if op[0] in plain else 0
 
 
@@ -156,7 +174,14 @@ def class_of(op: tuple[str, ...]) -> str:
     """The class under which an instruction is counted."""
     head = op[0]
     if head in ("ld", "st", "ldu", "atom", "red", "cp"):
-        space = next((p.split("::")[0] for p in op if p.split("::")[0] in ("global", "shared", "local", "param", "const")), "generic")
+        space = next(
+            (
+                p.split("::")[0]
+                for p in op
+                if p.split("::")[0] in ("global", "shared", "local", "param", "const")
+            ),
+            "generic",
+        )
         return f"{'atomic' if head in ('atom', 'red') else 'load' if head != 'st' else 'store'} {space}"
     if head in ("bra", "ret", "exit", "call"):
         return "control"

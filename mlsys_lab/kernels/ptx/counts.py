@@ -84,12 +84,21 @@ class Counts:
             long, letter = "l" in match[2], match[3]
             size = 8 if letter in "feEgGp" or long else 4
             at = -(-at // size) * size
-            code = "d" if letter in "feEgG" else ("q" if size == 8 else "i") if letter in "dic" else ("Q" if size == 8 else "I")
+            code = (
+                "d"
+                if letter in "feEgG"
+                else ("q" if size == 8 else "i")
+                if letter in "dic"
+                else ("Q" if size == 8 else "I")
+            )
             (value,) = struct.unpack_from(f"<{code}", data, at)
             at += size
             if letter == "s":
                 return "?"
             shown: Any = chr(value & 255) if letter == "c" else value
-            return f"%{match[1]}{'s' if letter == 'c' else 'd' if letter == 'u' else 'x' if letter == 'p' else letter}" % shown
+            return (
+                f"%{match[1]}{'s' if letter == 'c' else 'd' if letter == 'u' else 'x' if letter == 'p' else letter}"
+                % shown
+            )
 
         self.printed.append(re.sub(r"%([-+ #0]*\d*(?:\.\d+)?)([hl]*)([diuoxXfeEgGcsp%])", put, form))

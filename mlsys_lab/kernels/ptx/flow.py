@@ -85,8 +85,10 @@ def blocks_of(kernel: Kernel, single: bool = False) -> list[Block]:
 def is_value(name: str, kernel: Kernel) -> bool:
     """Whether the machine holds a value by this name: a register, or the address of a variable."""
     parameters = ("func_retval", "retval", "param", "vprintf")
-    return name not in kernel.labels and not name.startswith(parameters) and all(
-        name != p.name for p in kernel.parameters
+    return (
+        name not in kernel.labels
+        and not name.startswith(parameters)
+        and all(name != p.name for p in kernel.parameters)
     )
 
 
@@ -168,7 +170,20 @@ def live(kernel: Kernel, blocks: list[Block]) -> None:
 
 
 #: Instructions that write no register, though their first operand is one, or that have no destination.
-NO_RESULT = ("st", "red", "bar", "barrier", "bra", "ret", "exit", "trap", "membar", "fence", "call", "nanosleep")
+NO_RESULT = (
+    "st",
+    "red",
+    "bar",
+    "barrier",
+    "bra",
+    "ret",
+    "exit",
+    "trap",
+    "membar",
+    "fence",
+    "call",
+    "nanosleep",
+)
 
 
 def destinations(instruction: Instruction) -> set[str]:

@@ -324,7 +324,9 @@ def permute(op: tuple[str, ...]) -> Made:
         for i in range(4):
             pick = np.asarray(picks, np.uint64) >> np.uint64(4 * i)
             byte = (both >> (np.uint64(8) * (pick & np.uint64(7)))) & np.uint64(255)
-            byte = np.where(pick & np.uint64(8), np.where(byte & np.uint64(128), np.uint64(255), np.uint64(0)), byte)
+            byte = np.where(
+                pick & np.uint64(8), np.where(byte & np.uint64(128), np.uint64(255), np.uint64(0)), byte
+            )
             out = out | (byte.astype(np.uint32) << np.uint32(8 * i))
         return out
 
@@ -358,7 +360,9 @@ def insert(op: tuple[str, ...]) -> Made:
 
     def function(a: Any, b: Any, start: Any, length: Any) -> Any:
         start, length = (np.minimum(np.asarray(v, np.uint32) & np.uint32(255), bits) for v in (start, length))
-        ones = np.where(length >= bits, dtype(2**bits - 1), (dtype(1) << (length % bits).astype(dtype)) - dtype(1))
+        ones = np.where(
+            length >= bits, dtype(2**bits - 1), (dtype(1) << (length % bits).astype(dtype)) - dtype(1)
+        )
         mask = np.where(start >= bits, dtype(0), ones << (start % bits).astype(dtype))
         return (b & ~mask) | (np.where(start >= bits, dtype(0), a << (start % bits).astype(dtype)) & mask)
 
@@ -384,9 +388,12 @@ def bits(op: tuple[str, ...]) -> Made:
     if name == "clz":
         return (lambda a: (np.uint32(width) - length(a)).astype(np.uint32)), ["u32"], [f"u{width}"]
     if name == "bfind":
+
         def top(a: Any) -> Any:
             a = np.where(a < 0, ~a, a) if kind[0] == "s" else a
-            return (np.uint32(width) - length(a) if "shiftamt" in op else length(a) - np.uint32(1)).astype(np.uint32)
+            return (np.uint32(width) - length(a) if "shiftamt" in op else length(a) - np.uint32(1)).astype(
+                np.uint32
+            )
 
         return top, ["u32"], [kind]
     if name != "brev":
@@ -394,7 +401,9 @@ def bits(op: tuple[str, ...]) -> Made:
 
     def reverse(a: Any) -> Any:
         bytes_ = np.ascontiguousarray(np.asarray(a)[..., None]).view(np.uint8)
-        flipped = np.packbits(np.unpackbits(bytes_, axis=-1, bitorder="little")[..., ::-1], axis=-1, bitorder="little")
+        flipped = np.packbits(
+            np.unpackbits(bytes_, axis=-1, bitorder="little")[..., ::-1], axis=-1, bitorder="little"
+        )
         return np.ascontiguousarray(flipped).view(DTYPES[kind])[..., 0]
 
     return reverse, [kind], [kind]

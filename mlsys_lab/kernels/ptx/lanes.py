@@ -52,7 +52,12 @@ class Lanes:
         everywhere = np.arange(blocks * self.threads, dtype=np.int64)
         self.place = everywhere[everywhere % self.threads < size] if size != self.threads else everywhere
         self.whole = size == self.threads
-        self.arena, self.counts, self.parameters, self.parameter_data = arena, counts, parameters, parameter_data
+        self.arena, self.counts, self.parameters, self.parameter_data = (
+            arena,
+            counts,
+            parameters,
+            parameter_data,
+        )
         self.shared_bytes, self.local_bytes = shared_bytes, local_bytes
         self.shared = np.zeros(blocks * (-(-shared_bytes // 16) * 16 or 16), np.uint8)
         self.stride = len(self.shared) // blocks
@@ -64,6 +69,9 @@ class Lanes:
         self.shadow_shared: Shadow | None = None
         self.shadow_global: Shadow | None = None
         self.granule = 4
+        self.watched: set[int] = set()
+        self.reads: list[tuple[np.ndarray, np.ndarray, int]] = []
+        self.stamped: np.ndarray | None = None
         self.values: dict[str, Any] = self.special()
 
     def special(self) -> dict[str, Any]:
@@ -94,6 +102,7 @@ class Lanes:
         """Go on with these lanes; the others have ended."""
         self.place, self.whole = self.place[rows], False
         self.values = {n: v[rows] if getattr(v, "ndim", 0) else v for n, v in self.values.items()}
+        self.stamped = None
 
     def current(self, guard: Any = None) -> tuple[np.ndarray, np.ndarray | None]:
         """Places of the running lanes that a guard lets through, and which they are among the running."""
@@ -120,11 +129,19 @@ class Lanes:
 
     def thread_of(self, place: int) -> tuple[int, int, int]:
         thread = place % self.threads
-        return (thread % self.block[0], thread // self.block[0] % self.block[1], thread // (self.block[0] * self.block[1]))
+        return (
+            thread % self.block[0],
+            thread // self.block[0] % self.block[1],
+            thread // (self.block[0] * self.block[1]),
+        )
 
     def block_of(self, place: int) -> tuple[int, int, int]:
         block = place // self.threads + self.first
-        return (block % self.grid[0], block // self.grid[0] % self.grid[1], block // (self.grid[0] * self.grid[1]))
+        return (
+            block % self.grid[0],
+            block // self.grid[0] % self.grid[1],
+            block // (self.grid[0] * self.grid[1]),
+        )
 
     # Values from outside.
 
@@ -238,8 +255,16 @@ class Lanes:
         if size > 1 and (np.bitwise_or.reduce(at) & (size - 1)):
             good = (at & (size - 1)) == 0
             i = int(np.argmin(good))
-            what = self.arena.described(int(at[i])) if space == "global" else f"byte {int(at[i])} of {space} memory"
-            self.error("misaligned", access.line, f"line {access.line}: {self.named(int(place[i]))} accesses {what}: {size} bytes at an address that is no multiple of {size}")
+            what = (
+                self.arena.described(int(at[i]))
+                if space == "global"
+                else f"byte {int(at[i])} of {space} memory"
+            )
+            self.error(
+                "misaligned",
+                access.line,
+                f"line {access.line}: {self.named(int(place[i]))} accesses {what}: {size} bytes at an address that is no multiple of {size}",
+            )
         if space in ("global", "const"):
             inside = self.arena.inside(at, size)
         else:
@@ -248,8 +273,14 @@ class Lanes:
         if inside is not None:
             i = int(np.argmin(inside))
             verb = "writes" if access.store or access.atomic else "reads"
-            what = self.arena.described(int(at[i])) if space in ("global", "const") else f"byte {int(at[i])} of {space} memory, which has {self.shared_bytes if space == 'shared' else self.local_bytes}"
-            self.error("out_of_bounds", access.line, f"line {access.line}: {self.named(int(place[i]))} {verb} {what}")
+            what = (
+                self.arena.described(int(at[i]))
+                if space in ("global", "const")
+                else f"byte {int(at[i])} of {space} memory, which has {self.shared_bytes if space == 'shared' else self.local_bytes}"
+            )
+            self.error(
+                "out_of_bounds", access.line, f"line {access.line}: {self.named(int(place[i]))} {verb} {what}"
+            )
             good = inside if good is None else good & inside
         return good
 
@@ -264,7 +295,14 @@ class Lanes:
         return rows
 
     def watch(
-        self, access: Access, space: str, at: np.ndarray, place: np.ndarray, single: bool, store: bool, values: Any
+        self,
+        access: Access,
+        space: str,
+        at: np.ndarray,
+        place: np.ndarray,
+        single: bool,
+        store: bool,
+        values: Any,
     ) -> None:
         """Count requests, sectors and wavefronts; look for races and for memory that nobody wrote."""
         if space in ("global", "shared"):
@@ -276,26 +314,61 @@ class Lanes:
                     self.written[base + byte] = True
             elif not (self.written[base].all() and self.written[base + access.size - 1].all()):
                 i = int(np.argmin(self.written[base]))
-                self.error("uninitialised_shared", access.line, f"line {access.line}: {self.named(int(place[i]))} reads byte {int(at[i])} of shared memory, which nobody has written")
+                self.error(
+                    "uninitialised_shared",
+                    access.line,
+                    f"line {access.line}: {self.named(int(place[i]))} reads byte {int(at[i])} of shared memory, which nobody has written",
+                )
             self.race(self.shadow_shared, access, base, place, store, values)
-        elif space == "global" and self.shadow_global is not None:
+        elif space == "global" and self.shadow_global is not None and access.index in self.watched:
             self.race(self.shadow_global, access, at, place, store, values)
 
-    def race(self, shadow: Shadow | None, access: Access, at: np.ndarray, place: np.ndarray, store: bool, values: Any) -> None:
+    def race(
+        self,
+        shadow: Shadow | None,
+        access: Access,
+        at: np.ndarray,
+        place: np.ndarray,
+        store: bool,
+        values: Any,
+    ) -> None:
         if shadow is None:
             return
-        who = place + self.first * self.threads
-        stamps = shadow.stamps(who, self.interval[place // self.threads], self.sub_interval[place >> 5])
+        stamps = self.stamps(shadow, place)
         for part in range(0, max(access.size, self.granule), self.granule):
             where = (at + part) // self.granule
             if access.atomic:
-                shadow.read(where, stamps, access.line, atomic=True)
+                self.note_reads()
+                shadow.against_writers(where, stamps, access.line, "read-write", True)
                 shadow.write(where, stamps, access.line, atomic=True)
             elif store:
+                self.note_reads()
                 value = values[min(part // self.granule, len(values) - 1)]
-                shadow.write(where, stamps, access.line, np.broadcast_to(value, where.shape) if np.size(value) in (1, len(where)) else None)
+                fits = np.size(value) in (1, len(where))
+                shadow.write(where, stamps, access.line, np.broadcast_to(value, where.shape) if fits else None)
             else:
-                shadow.read(where, stamps, access.line)
+                shadow.against_writers(where, stamps, access.line, "read-write", False)
+                if shadow is self.shadow_shared:
+                    self.reads.append((where, stamps, access.line))
+                else:
+                    shadow.read(where, stamps, access.line)
+
+    def note_reads(self) -> None:
+        """Note the reads of shared memory since the last barrier: only a write asks for them."""
+        for where, stamps, line in self.reads if self.shadow_shared is not None else ():
+            self.shadow_shared.read(where, stamps, line)  # type: ignore[union-attr]
+        self.reads.clear()
+
+    def stamps(self, shadow: Shadow, place: np.ndarray) -> np.ndarray:
+        """Time and thread of each running lane; made once for all lanes while no barrier is passed."""
+        everybody = self.rows is None and len(place) == len(self.place)
+        if everybody and self.stamped is not None and len(self.stamped) == len(place):
+            return self.stamped
+        who = place + self.first * self.threads
+        found = shadow.stamps(who, self.interval[place // self.threads], self.sub_interval[place >> 5])
+        if everybody:
+            self.stamped = found
+        return found
 
     def atomic(self, access: Access, address: Any, offset: int, guard: Any, *values: Any) -> Any:
         """Read, change and write, lane by lane in order; the values before."""
@@ -387,11 +460,16 @@ class Lanes:
     def sync_warp(self, member: Any, guard: Any) -> None:
         place, _ = self.current(guard)
         self.sub_interval[np.unique(place >> 5)] += 1
+        self.stamped = None
 
     def passed_barrier(self, blocks: np.ndarray | None) -> None:
         """A barrier orders what came before it."""
+        if blocks is None or len(blocks) == self.blocks:
+            self.reads.clear()
+        else:
+            self.note_reads()
         self.interval[slice(None) if blocks is None else blocks] += 1
-        self.sub_interval[:] = 0 if blocks is None else self.sub_interval
+        self.stamped = None
 
     def fence(self, line: int) -> None:
         self.counts.fences = True

@@ -14,9 +14,11 @@ import numpy as np
 from mlsys_lab.kernels.ptx.flow import Block, blocks_of
 from mlsys_lab.kernels.ptx.instructions import NotSimulated
 from mlsys_lab.kernels.ptx.lanes import Lanes
-from mlsys_lab.kernels.ptx.parser import BYTES, Kernel, Module
+from mlsys_lab.kernels.ptx.parser import Immediate, Instruction, Kernel, Module
+from mlsys_lab.kernels.ptx.pointers import watched
 from mlsys_lab.kernels.ptx.translate import Access, Translated, translate
 
+BARRIERS = 16  # that a block has, by number
 PATIENCE = 256  # steps after which those that waited longest run
 
 
@@ -37,6 +39,10 @@ class Program:
         self.blocks: list[Block] = blocks_of(self.kernel, self.single)
         self.code: list[Translated] = [translate(self.kernel, b, self.accesses) for b in self.blocks]
         self.ranks = np.array([b.rank for b in self.blocks] + [len(self.blocks)], np.int32)
+        self.watched = watched(self.kernel)
+        closing = [b.closing if b.ends == "barrier" else None for b in self.blocks]
+        self.barrier = np.array([constant(c, 0) for c in closing], np.int32)
+        self.expected = np.array([constant(c, 1) for c in closing], np.int32)  # threads, 0: all that live
         self.parameters: dict[str, tuple[int, int]] = {}
         used = 0
         for one in self.kernel.parameters:
@@ -66,6 +72,16 @@ class Program:
         self.local_bytes = at
 
 
+def constant(barrier: Instruction | None, place: int) -> int:
+    """The number or the count of threads of a barrier, as far as it is written as a constant."""
+    if barrier is None or place >= len(barrier.operands):
+        return 0
+    operand = barrier.operands[place]
+    if not isinstance(operand, Immediate):
+        raise NotSimulated(f"line {barrier.line}: a barrier whose number is computed is not simulated")
+    return operand.value
+
+
 @dataclass
 class Limits:
     """When a launch is given up: steps of blocks of code."""
@@ -86,7 +102,7 @@ class Machine(Lanes):
 
     def start(self, program: Program, limits: Limits) -> None:
         """Put every lane at the first block of code."""
-        self.program, self.limits = program, limits
+        self.program, self.limits, self.watched = program, limits, program.watched
         count = len(self.place)
         self.at = np.zeros(count, np.int32)
         self.waits = np.full(count, -1, np.int32)  # the block of code whose barrier a lane waits at
@@ -110,7 +126,9 @@ class Machine(Lanes):
         self.steps += 1
         if self.steps > self.limits.steps:
             raise Stopped(
-                "step_limit", self.line_of(self.where()), f"no end within {self.limits.steps:,} steps: an infinite loop?"
+                "step_limit",
+                self.line_of(self.where()),
+                f"no end within {self.limits.steps:,} steps: an infinite loop?",
             )
         if self.together >= 0:
             self.rows, here = None, self.together
@@ -246,11 +264,13 @@ class Machine(Lanes):
 
     def arrive(self, here: int, block: Block) -> None:
         """Lanes reach a barrier."""
-        if self.rows is None:  # all that live: every barrier of every block is full
+        if self.rows is None and not self.program.expected[here]:  # all that live: every barrier is full
             self.passed_barrier(None)
             self.together = block.after
             return
-        self.waits[self.rows] = here
+        if self.together >= 0:
+            self.at[:], self.together = here, -1
+        self.waits[slice(None) if self.rows is None else self.rows] = here
         self.release()
         self.gather()
 
@@ -261,19 +281,23 @@ class Machine(Lanes):
             return
         block_of = self.place // self.threads
         living = np.bincount(block_of, minlength=self.blocks)
-        held = np.bincount(block_of[waiting], minlength=self.blocks)
-        full = (living > 0) & (living == held)
-        if not full.any():
+        rows = np.flatnonzero(waiting)
+        key = block_of[rows] * BARRIERS + self.program.barrier[self.waits[rows]]
+        held = np.bincount(key, minlength=self.blocks * BARRIERS)
+        wanted = np.repeat(living, BARRIERS)
+        counted = self.program.expected[self.waits[rows]]
+        wanted[key[counted > 0]] = counted[counted > 0]
+        full = (held > 0) & (held >= wanted)
+        free = rows[full[key]]
+        if not len(free):
             return
-        free = np.flatnonzero(full[block_of])
-        places = self.waits[free]
-        first = np.zeros(self.blocks, np.int32)
-        first[block_of[free]] = places
-        if (places != first[block_of[free]]).any():
+        places, first = self.waits[free], np.zeros(self.blocks * BARRIERS, np.int32)
+        first[key[full[key]]] = places
+        if (places != first[key[full[key]]]).any():
             self.divergent_barrier(free, places)
         self.at[free] = np.array([b.after for b in self.program.blocks], np.int32)[places]
         self.waits[free] = -1
-        self.passed_barrier(np.flatnonzero(full))
+        self.passed_barrier(np.unique(block_of[free]))
 
     def divergent_barrier(self, rows: np.ndarray, places: np.ndarray) -> None:
         lines = sorted({self.program.blocks[int(p)].closing.line for p in np.unique(places)})  # type: ignore[union-attr]
@@ -282,19 +306,3 @@ class Machine(Lanes):
             lines[0],
             f"threads of one block wait at different __syncthreads(), in lines {', '.join(map(str, lines))}",
         )
-
-
-def known(program: Program) -> set[str]:
-    """Every name that some block reads."""
-    return {name for block in program.blocks for name in block.reads}
-
-
-def fits(program: Program) -> None:
-    """Refuse what no row of the machine runs.
-
-    Raises:
-        NotSimulated: names the instruction and the line.
-    """
-    for access in program.accesses.values():
-        if BYTES[access.kind] * access.lanes > 16:
-            raise NotSimulated(f"line {access.line}: an access of {access.size} bytes is not simulated")

@@ -140,7 +140,9 @@ class _Parser:
         while position < len(text):
             match = _TOKEN.match(text, position)
             if match is None:
-                raise PtxError(f"PTX line {self._line(position)}: unexpected {text[position : position + 20]!r}")
+                raise PtxError(
+                    f"PTX line {self._line(position)}: unexpected {text[position : position + 20]!r}"
+                )
             if match.lastgroup != "skip":
                 self.tokens.append((str(match.lastgroup), match[0], position))
             position = match.end()

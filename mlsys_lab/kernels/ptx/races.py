@@ -106,11 +106,8 @@ class Shadow:
         within = np.where(several == 2, interval, one_warp)
         return unordered & (other | (several > 0)) & np.where(same_block, within, self.across)
 
-    def read(self, where: np.ndarray, stamps: np.ndarray, line: int, atomic: bool = False) -> None:
-        """Note reads, and find writes that they are not ordered after."""
-        self.against_writers(where, stamps, line, "read-write", atomic)
-        if atomic:
-            return
+    def read(self, where: np.ndarray, stamps: np.ndarray, line: int) -> None:
+        """Note reads, so that writes that are not ordered after them are found."""
         was = self.reader[where]
         mask = np.int64(0xFFFFFFFF)
         fresh = (was < 0) | ((was >> 32) // STEPS != (stamps >> 32) // STEPS)
@@ -187,6 +184,4 @@ class Shadow:
             i = at[np.flatnonzero(pairs == earlier)[0]]
             key = (int(earlier), line)
             if not any(f.lines == key and f.kind == kind for f in self.found):
-                self.found.append(
-                    Found(int(where[i]), (int(old[i] & mask), int(new[i] & mask)), key, kind)
-                )
+                self.found.append(Found(int(where[i]), (int(old[i] & mask), int(new[i] & mask)), key, kind))

@@ -166,7 +166,9 @@ class Writer:
             function, results, sources = made(one.op, one.line)
             values = [self.read(o, k) for o, k in zip(one.operands[1:], sources, strict=False)]
             if len(values) < len(sources):
-                raise NotSimulated(f"line {one.line}: {one.name} with {len(values)} operands is not simulated")
+                raise NotSimulated(
+                    f"line {one.line}: {one.name} with {len(values)} operands is not simulated"
+                )
             expression = f"{self.bind(function, 'f')}({', '.join(values)})"
             if len(results) == 2:
                 both = self.new()
