@@ -95,9 +95,9 @@ class Launch:
         sizes = [a.size for a in program.accesses.values() if a.space == "shared"]
         granule = min([4, *sizes])
         written = written_parameters(program)
-        across = None
+        across, fine = None, program.finest
         if written and any(a.space in ("global", "") for a in program.accesses.values()):
-            across = Shadow(-(-len(arena.data) // 4), threads, across=not has_fence(program))
+            across = Shadow(-(-len(arena.data) // fine), threads, across=not has_fence(program))
         stopped, found = "", []
         with np.errstate(all="ignore"):
             for first in range(0, blocks, per):
@@ -108,7 +108,7 @@ class Launch:
                 if shared_bytes:
                     machine.granule = granule
                     machine.shadow_shared = Shadow(-(-len(machine.shared) // granule), threads, across=False)
-                machine.shadow_global = across
+                machine.shadow_global, machine.fine = across, fine
                 for name, at in program.shared.items():
                     machine.values[name] = np.uint64(at)
                 for name, at in program.local.items():
@@ -126,7 +126,7 @@ class Launch:
                 if stopped:
                     break
             if across is not None:
-                found += [raced(machine, "global", f, 4) for f in across.found]
+                found += [raced(machine, "global", f, fine) for f in across.found]
         arena.copy_back()
         unique = {(r.space, r.lines, r.kind): r for r in reversed(found)}
         self.kernel.report = Report(program, counts, list(unique.values())[::-1], stopped)

@@ -285,10 +285,10 @@ def test_a_spin_lock_ends_and_a_lock_that_nobody_releases_is_given_up():
         RELEASE
     }"""
     state, total = np.zeros(1, np.int32), np.zeros(1, np.int32)
-    report = launch(lock.replace("RELEASE", "atomicExch(lock, 0);"), 2, 40, state, total)
-    assert (total[0], report.errors) == (80, [])
+    report = launch(lock.replace("RELEASE", "atomicExch(lock, 0);"), 2, 20, state, total)
+    assert (total[0], report.errors) == (40, [])
     state[:] = 0
-    stuck = CudaKernel(lock.replace("RELEASE", ""))[1, 32](state, total, steps=20_000)
+    stuck = CudaKernel(lock.replace("RELEASE", ""))[1, 32](state, total, steps=2_000)
     assert [e.kind for e in stuck.errors] == ["step_limit"]
 
 

@@ -391,9 +391,9 @@ def bits(op: tuple[str, ...]) -> Made:
 
         def top(a: Any) -> Any:
             a = np.where(a < 0, ~a, a) if kind[0] == "s" else a
-            return (np.uint32(width) - length(a) if "shiftamt" in op else length(a) - np.uint32(1)).astype(
-                np.uint32
-            )
+            found = length(a)
+            place = np.uint32(width) - found if "shiftamt" in op else found - np.uint32(1)
+            return np.where(found == 0, np.uint32(0xFFFFFFFF), place).astype(np.uint32)
 
         return top, ["u32"], [kind]
     if name != "brev":

@@ -68,7 +68,7 @@ class Lanes:
         self.sub_interval = np.zeros(blocks * self.threads // WARP, np.int64)
         self.shadow_shared: Shadow | None = None
         self.shadow_global: Shadow | None = None
-        self.granule = 4
+        self.granule = self.fine = 4  # bytes that the shadows of shared and of global memory tell apart
         self.watched: set[int] = set()
         self.reads: list[tuple[np.ndarray, np.ndarray, int]] = []
         self.stamped: np.ndarray | None = None
@@ -335,15 +335,16 @@ class Lanes:
         if shadow is None:
             return
         stamps = self.stamps(shadow, place)
-        for part in range(0, max(access.size, self.granule), self.granule):
-            where = (at + part) // self.granule
+        granule = self.granule if shadow is self.shadow_shared else self.fine
+        for part in range(0, max(access.size, granule), granule):
+            where = (at + part) // granule
             if access.atomic:
                 self.note_reads()
                 shadow.against_writers(where, stamps, access.line, "read-write", True)
                 shadow.write(where, stamps, access.line, atomic=True)
             elif store:
                 self.note_reads()
-                value = values[min(part // self.granule, len(values) - 1)]
+                value = values[min(part * access.lanes // access.size, len(values) - 1)]
                 fits = np.size(value) in (1, len(where))
                 shadow.write(where, stamps, access.line, np.broadcast_to(value, where.shape) if fits else None)
             else:

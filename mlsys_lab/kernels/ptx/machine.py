@@ -19,7 +19,7 @@ from mlsys_lab.kernels.ptx.pointers import watched
 from mlsys_lab.kernels.ptx.translate import Access, Translated, translate
 
 BARRIERS = 16  # that a block has, by number
-PATIENCE = 256  # steps after which those that waited longest run
+PATIENCE, BURST = 64, 64  # after how many steps those that waited longest run, and for how many
 
 
 @dataclass
@@ -40,6 +40,8 @@ class Program:
         self.code: list[Translated] = [translate(self.kernel, b, self.accesses) for b in self.blocks]
         self.ranks = np.array([b.rank for b in self.blocks] + [len(self.blocks)], np.int32)
         self.watched = watched(self.kernel)
+        near = [a.size for a in self.accesses.values() if a.space in ("global", "") and a.index in self.watched]
+        self.finest = min([4, *near])
         closing = [b.closing if b.ends == "barrier" else None for b in self.blocks]
         self.barrier = np.array([constant(c, 0) for c in closing], np.int32)
         self.expected = np.array([constant(c, 1) for c in closing], np.int32)  # threads, 0: all that live
@@ -107,7 +109,8 @@ class Machine(Lanes):
         self.at = np.zeros(count, np.int32)
         self.waits = np.full(count, -1, np.int32)  # the block of code whose barrier a lane waits at
         self.stamp = np.zeros(count, np.int64)
-        self.steps = 0
+        self.steps = self.patient_until = 0
+        self.patient = self.place[:0]
         self.together = 0  # where all lanes are, or -1
 
     def run(self) -> None:
@@ -159,10 +162,9 @@ class Machine(Lanes):
         if not ready.any():
             here = int(self.waits[0])
             raise Stopped("deadlock", self.line_of(here), self.stuck())
-        if self.steps % PATIENCE == 0:
-            candidates = np.flatnonzero(ready)
-            here = int(self.at[candidates[np.argmin(self.stamp[candidates])]])
-            self.rows = np.flatnonzero(ready & (self.at == here))
+        favoured = self.turn_of_the_patient(ready)
+        if favoured >= 0:
+            here = favoured
         else:
             ranks = np.where(ready, self.program.ranks[self.at], np.int32(2**30))
             warps = self.place >> 5
@@ -176,6 +178,26 @@ class Machine(Lanes):
         self.stamp[self.rows] = self.steps
         if len(self.rows) == len(self.place):
             self.rows, self.together = None, here
+        return here
+
+    def turn_of_the_patient(self, ready: np.ndarray) -> int:
+        """Every so often those that waited longest run for a while: what they do may free the others.
+
+        Returns:
+            The block of code that they are at, with `rows` set; -1 when it is not their turn.
+        """
+        if self.steps % PATIENCE == 0:
+            candidates = np.flatnonzero(ready)
+            oldest = candidates[np.argmin(self.stamp[candidates])]
+            self.patient = self.place[ready & (self.at == self.at[oldest])]
+            self.patient_until = self.steps + BURST
+        if self.steps >= self.patient_until:
+            return -1
+        mine = np.flatnonzero(ready & np.isin(self.place, self.patient))
+        if not len(mine):
+            return -1
+        here = int(self.at[mine[np.argmin(self.program.ranks[self.at[mine]])]])
+        self.rows = mine[self.at[mine] == here]
         return here
 
     def stuck(self) -> str:

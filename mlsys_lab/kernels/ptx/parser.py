@@ -234,7 +234,7 @@ class _Parser:
 
     def initial(self, kind: str) -> bytes:
         if self.peek() != "{":
-            return _bytes(self.number(), kind)
+            return _bytes(self.operand(), kind)
         self.at += 1
         found, sign = b"", 1
         while (token := self.peek()) != "}":
