@@ -1,4 +1,4 @@
-"""CUDA C++ to PTX: NVIDIA's run-time compiler where its wheel is installed, the package ziglang's clang where not.
+"""CUDA C++ to PTX: by NVIDIA's run-time compiler where its wheel is installed, else by ziglang's clang.
 
 Neither needs a GPU. What was compiled once is kept in the user's cache, by the hash of all that went into it.
 """

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from mlsys_lab.kernels.frontend import CompileError, to_ptx
+from mlsys_lab.kernels.ptx.code import Module
 from mlsys_lab.kernels.ptx.counts import Counts
 from mlsys_lab.kernels.ptx.flow import names
 from mlsys_lab.kernels.ptx.machine import Limits, Machine, Program, Stopped
 from mlsys_lab.kernels.ptx.memory import Arena
-from mlsys_lab.kernels.ptx.parser import Module, parse
+from mlsys_lab.kernels.ptx.parser import parse
 from mlsys_lab.kernels.ptx.races import Found, Race, Shadow
 from mlsys_lab.kernels.report import Report
 

@@ -96,9 +96,7 @@ class Counts:
             if letter == "s":
                 return "?"
             shown: Any = chr(value & 255) if letter == "c" else value
-            return (
-                f"%{match[1]}{'s' if letter == 'c' else 'd' if letter == 'u' else 'x' if letter == 'p' else letter}"
-                % shown
-            )
+            how = {"c": "s", "u": "d", "p": "x"}.get(letter, letter)
+            return f"%{match[1]}{how}" % shown
 
         self.printed.append(re.sub(r"%([-+ #0]*\d*(?:\.\d+)?)([hl]*)([diuoxXfeEgGcsp%])", put, form))

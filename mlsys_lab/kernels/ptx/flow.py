@@ -7,9 +7,11 @@ them. The place in the text would not do: compilers put unlikely blocks after th
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
-from mlsys_lab.kernels.ptx.parser import Instruction, Kernel, PtxError, Register, Symbol, Vector
+from mlsys_lab.kernels.ptx.code import Instruction, Kernel, Register, Symbol, Vector
+from mlsys_lab.kernels.ptx.parser import PtxError
 
 LEAVES = ("ret", "exit", "trap")
 
@@ -64,7 +66,7 @@ def blocks_of(kernel: Kernel, single: bool = False) -> list[Block]:
     edges = [*sorted(s for s in starts if s < len(code)), len(code)]
     index = {start: i for i, start in enumerate(edges)}
     blocks = []
-    for i, (first, last) in enumerate(zip(edges, edges[1:], strict=False)):
+    for i, (first, last) in enumerate(itertools.pairwise(edges)):
         block = Block(first, last, after=i + 1)
         closing = code[last - 1]
         if closing.op[0] == "bra":
@@ -130,8 +132,8 @@ def rank(blocks: list[Block]) -> None:
         else:
             order.append(block)
             stack.pop()
-    for block in blocks:
-        block.rank = len(blocks)
+    for one in blocks:
+        one.rank = len(blocks)
     for place, block in enumerate(reversed(order)):
         blocks[block].rank = place
 

@@ -1,56 +1,13 @@
-"""The instructions that compute: one row per opcode, a function over arrays of all lanes.
-
-A row gives the function for an opcode's modifiers, the types of its results and of its operands. Registers
-are bits: the translator hands each operand over as an array (or one number, where all lanes agree) of the
-type that the row asks for. Meaning: PTX ISA 9.0, chapter 9.7.
-"""
+"""Rows of the table for arithmetic, comparisons and conversions; `integers` has those on bits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
-#: NumPy's type for each PTX type; pairs of narrow floats stay bits.
-DTYPES: dict[str, Any] = {
-    **{"s8": np.int8, "u8": np.uint8, "b8": np.uint8, "s16": np.int16, "u16": np.uint16, "b16": np.uint16},
-    **{"s32": np.int32, "u32": np.uint32, "b32": np.uint32, "f32": np.float32, "f64": np.float64},
-    **{"s64": np.int64, "u64": np.uint64, "b64": np.uint64, "f16": np.float16, "bf16": ml_dtypes.bfloat16},
-    **{"f16x2": np.uint32, "bf16x2": np.uint32, "tf32": np.float32, "pred": np.bool_},
-}
-Made = tuple[Callable[..., Any], list[str], list[str]]
-ROWS: dict[str, Callable[[tuple[str, ...]], Made]] = {}
-
-
-class NotSimulated(ValueError):
-    """An instruction that this machine does not know; the message names it and the source line."""
-
-
-def row(*names: str) -> Callable[[Callable[[tuple[str, ...]], Made]], Callable[[tuple[str, ...]], Made]]:
-    """Enter a row of the table: `make(op)` gives (function, types of results, types of operands)."""
-
-    def enter(make: Callable[[tuple[str, ...]], Made]) -> Callable[[tuple[str, ...]], Made]:
-        for name in names:
-            ROWS[name] = make
-        return make
-
-    return enter
-
-
-def made(op: tuple[str, ...], line: int) -> Made:
-    """The function of an opcode and the types around it.
-
-    Raises:
-        NotSimulated: there is no such row.
-    """
-    if op[0] not in ROWS:
-        raise NotSimulated(f"line {line}: the instruction {'.'.join(op)} is not simulated")
-    try:
-        return ROWS[op[0]](op)
-    except (KeyError, IndexError, StopIteration):
-        raise NotSimulated(f"line {line}: the instruction {'.'.join(op)} is not simulated") from None
+from mlsys_lab.kernels.ptx.table import DTYPES, Made, row
 
 
 def paired(function: Callable[..., Any], kind: str) -> Callable[..., Any]:
@@ -149,18 +106,6 @@ def mad(op: tuple[str, ...]) -> Made:
     return (lambda a, b, c: a * b + c), [kind], [kind] * 3
 
 
-@row("mul24", "mad24")
-def mul24(op: tuple[str, ...]) -> Made:
-    kind, add = op[-1], op[0] == "mad24"
-
-    def product(a: Any, b: Any) -> Any:
-        if kind == "u32":
-            return (a & np.uint32(0xFFFFFF)) * (b & np.uint32(0xFFFFFF))
-        return ((a << 8) >> 8) * ((b << 8) >> 8)
-
-    return ((lambda a, b, c: product(a, b) + c) if add else product), [kind], [kind] * (3 if add else 2)
-
-
 def widened(function: Callable[..., Any], wide: Any) -> Callable[..., Any]:
     return lambda a, b: function(a.astype(wide), b.astype(wide))
 
@@ -231,47 +176,12 @@ def fma_double(a: Any, b: Any, c: Any) -> Any:
     return np.where(fine, total + np.where(fine, rest, 0.0), total)
 
 
-@row("div")
-def div(op: tuple[str, ...]) -> Made:
-    kind = op[-1]
-    if kind.startswith("f"):
-        return np.divide, [kind], [kind] * 2
-    return divided(0), [kind], [kind] * 2
-
-
-@row("rem")
-def rem(op: tuple[str, ...]) -> Made:
-    return divided(1), [op[-1]], [op[-1]] * 2
-
-
-def divided(which: int) -> Callable[..., Any]:
-    """Quotient (toward zero) or remainder of integers; by zero all bits of the quotient are set."""
-
-    def function(a: Any, b: Any) -> Any:
-        dtype = a.dtype
-        zero = b == 0
-        safe = np.where(zero, dtype.type(1), b)
-        quotient = np.fix(np.divide(a, safe)) if dtype.itemsize <= 4 else None
-        if quotient is not None:
-            quotient = quotient.astype(np.int64).astype(dtype)
-        else:
-            quotient = a // safe
-            if np.issubdtype(dtype, np.signedinteger):
-                quotient += ((quotient < 0) & (quotient * safe != a)).astype(dtype)
-        if which == 0:
-            return np.where(zero, ~dtype.type(0), quotient)
-        return np.where(zero, a, a - quotient * safe)
-
-    return function
-
-
 @row("min", "max")
 def extreme(op: tuple[str, ...]) -> Made:
     """A NaN loses, unless `.NaN` says otherwise."""
     least, kind = op[0] == "min", op[-1]
-    if kind[0] not in "fb":
-        function = np.minimum if least else np.maximum
-    elif "NaN" in op:
+    function: Callable[..., Any]
+    if kind[0] not in "fb" or "NaN" in op:
         function = np.minimum if least else np.maximum
     else:
         function = np.fmin if least else np.fmax
@@ -282,148 +192,17 @@ def extreme(op: tuple[str, ...]) -> Made:
     return elementwise(function, operands)(op)
 
 
-@row("shl", "shr")
-def shift(op: tuple[str, ...]) -> Made:
-    """A shift by the width or more leaves zeros, or the sign."""
-    kind = op[-1]
-    dtype, bits, left = DTYPES[kind], np.dtype(DTYPES[kind]).itemsize * 8, op[0] == "shl"
-    signed = kind[0] == "s"
-
-    def function(a: Any, by: Any) -> Any:
-        if by.ndim == 0 and by < bits:
-            return a << dtype(by) if left else a >> dtype(by)
-        inside = np.minimum(by, np.uint32(bits - 1)).astype(dtype)
-        value = a << inside if left else a >> inside
-        return value if signed and not left else np.where(by < bits, value, dtype(0))
-
-    return function, [kind], [kind, "u32"]
-
-
-@row("shf")
-def funnel(op: tuple[str, ...]) -> Made:
-    left, wraps = op[1] == "l", op[2] == "wrap"
-
-    def function(low: Any, high_: Any, by: Any) -> Any:
-        by = by & np.uint32(31) if wraps else np.minimum(by, np.uint32(32))
-        both = (np.asarray(high_, np.uint64) << np.uint64(32)) | np.asarray(low, np.uint64)
-        by = np.asarray(by, np.uint64)
-        found = (both << by) >> np.uint64(32) if left else both >> by
-        return found.astype(np.uint32)
-
-    return function, ["b32"], ["b32", "b32", "u32"]
-
-
-@row("prmt")
-def permute(op: tuple[str, ...]) -> Made:
-    if len(op) > 2:
-        raise KeyError("mode")
-
-    def function(a: Any, b: Any, picks: Any) -> Any:
-        both = np.asarray(a, np.uint64) | (np.asarray(b, np.uint64) << np.uint64(32))
-        out: Any = np.uint32(0)
-        for i in range(4):
-            pick = np.asarray(picks, np.uint64) >> np.uint64(4 * i)
-            byte = (both >> (np.uint64(8) * (pick & np.uint64(7)))) & np.uint64(255)
-            byte = np.where(
-                pick & np.uint64(8), np.where(byte & np.uint64(128), np.uint64(255), np.uint64(0)), byte
-            )
-            out = out | (byte.astype(np.uint32) << np.uint32(8 * i))
-        return out
-
-    return function, ["b32"], ["b32", "b32", "b32"]
-
-
-@row("bfe")
-def extract(op: tuple[str, ...]) -> Made:
-    kind = op[-1]
-    bits, signed = int(kind[1:]), kind[0] == "s"
-
-    def function(a: Any, start: Any, length: Any) -> Any:
-        wide = np.asarray(a, np.int64 if signed else np.uint64)
-        start, length = (np.asarray(v, np.uint32) & np.uint32(255) for v in (start, length))
-        if bits == 64:
-            raise NotSimulated(f"the instruction {'.'.join(op)} is not simulated")
-        mask = (np.int64(1) << np.minimum(length, 32).astype(np.int64)) - 1
-        low = (wide >> np.minimum(start, 63).astype(wide.dtype)).astype(np.int64) & mask
-        if signed:
-            top = np.where(length > 0, (np.int64(1) << np.maximum(length.astype(np.int64) - 1, 0)), 0)
-            low = np.where(low & top, low - mask - 1, low)
-        return low.astype(DTYPES[kind])
-
-    return function, [kind], [kind, "u32", "u32"]
-
-
-@row("bfi")
-def insert(op: tuple[str, ...]) -> Made:
-    kind = op[-1]
-    dtype, bits = DTYPES[kind], int(kind[1:])
-
-    def function(a: Any, b: Any, start: Any, length: Any) -> Any:
-        start, length = (np.minimum(np.asarray(v, np.uint32) & np.uint32(255), bits) for v in (start, length))
-        ones = np.where(
-            length >= bits, dtype(2**bits - 1), (dtype(1) << (length % bits).astype(dtype)) - dtype(1)
-        )
-        mask = np.where(start >= bits, dtype(0), ones << (start % bits).astype(dtype))
-        return (b & ~mask) | (np.where(start >= bits, dtype(0), a << (start % bits).astype(dtype)) & mask)
-
-    return function, [kind], [kind, kind, "u32", "u32"]
-
-
-@row("popc", "clz", "bfind", "brev", "fns")
-def bits(op: tuple[str, ...]) -> Made:
-    kind = op[-1]
-    width, name = int(kind[1:]), op[0]
-
-    def length(a: Any) -> Any:
-        """Bits up to the highest that is set."""
-        wide, found = np.asarray(a).astype(np.uint64), np.asarray(np.zeros(np.shape(a), np.uint32))
-        for step in (32, 16, 8, 4, 2, 1):
-            far = (wide >> np.uint64(step)) != 0
-            found = found + np.where(far, np.uint32(step), np.uint32(0))
-            wide = np.where(far, wide >> np.uint64(step), wide)
-        return (found + (wide != 0)).astype(np.uint32)
-
-    if name == "popc":
-        return (lambda a: np.bitwise_count(a).astype(np.uint32)), ["u32"], [f"u{width}"]
-    if name == "clz":
-        return (lambda a: (np.uint32(width) - length(a)).astype(np.uint32)), ["u32"], [f"u{width}"]
-    if name == "bfind":
-
-        def top(a: Any) -> Any:
-            a = np.where(a < 0, ~a, a) if kind[0] == "s" else a
-            found = length(a)
-            place = np.uint32(width) - found if "shiftamt" in op else found - np.uint32(1)
-            return np.where(found == 0, np.uint32(0xFFFFFFFF), place).astype(np.uint32)
-
-        return top, ["u32"], [kind]
-    if name != "brev":
-        raise KeyError(name)
-
-    def reverse(a: Any) -> Any:
-        bytes_ = np.ascontiguousarray(np.asarray(a)[..., None]).view(np.uint8)
-        flipped = np.packbits(
-            np.unpackbits(bytes_, axis=-1, bitorder="little")[..., ::-1], axis=-1, bitorder="little"
-        )
-        return np.ascontiguousarray(flipped).view(DTYPES[kind])[..., 0]
-
-    return reverse, [kind], [kind]
-
-
-@row("lop3")
-def logic(op: tuple[str, ...]) -> Made:
-    def function(a: Any, b: Any, c: Any, table: Any) -> Any:
-        out: Any = np.uint32(0)
-        for i in range(8):
-            if int(table) >> i & 1:
-                out = out | ((a if i & 4 else ~a) & (b if i & 2 else ~b) & (c if i & 1 else ~c))
-        return out
-
-    return function, ["b32"], ["b32", "b32", "b32", "u32"]
-
-
 COMPARE = {
-    **{"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater},
-    **{"ge": np.greater_equal, "lo": np.less, "ls": np.less_equal, "hi": np.greater, "hs": np.greater_equal},
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+    "lo": np.less,
+    "ls": np.less_equal,
+    "hi": np.greater,
+    "hs": np.greater_equal,
 }
 
 
@@ -443,7 +222,7 @@ def compared(name: str, kind: str) -> Callable[..., Any]:
 
 @row("setp", "set")
 def set_predicate(op: tuple[str, ...]) -> Made:
-    """Types and, for `.and`, `.or`, `.xor`, one more operand to combine with; a second result is negated first."""
+    """Types and, for `.and`, `.or`, `.xor`, one more operand; the second result is of the negation."""
     kind = op[-1]
     compare = compared(op[1], kind)
     if kind.endswith("x2"):
@@ -480,7 +259,7 @@ def copysign(op: tuple[str, ...]) -> Made:
 
 @row("testp")
 def test_property(op: tuple[str, ...]) -> Made:
-    ask = {
+    ask: Callable[..., Any] = {
         "finite": np.isfinite, "infinite": np.isinf, "number": lambda a: ~np.isnan(a), "notanumber": np.isnan,
         "normal": lambda a: np.isfinite(a) & (np.abs(a) >= np.finfo(a.dtype).tiny),
         "subnormal": lambda a: (a != 0) & (np.abs(a) < np.finfo(a.dtype).tiny),
@@ -498,7 +277,7 @@ for name, function in FUNCTIONS.items():
 
 @row("cvt")
 def convert(op: tuple[str, ...]) -> Made:
-    """Between types: integers are cut or extended, floats rounded, and what does not fit saturates; NaN is 0."""
+    """Between types: integers are cut or extended, floats rounded; what does not fit saturates, NaN is 0."""
     to, source = op[-2], op[-1]
     if to.endswith("x2"):
         narrow = DTYPES[to.removesuffix("x2")]
@@ -554,8 +333,15 @@ def is_real(kind: str) -> bool:
 
 
 ROUND: dict[str, Callable[..., Any]] = {
-    **{"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil},
-    **{"rn": lambda a: a, "rz": lambda a: a, "rm": lambda a: a, "rp": lambda a: a, "rna": lambda a: a},
+    "rni": np.rint,
+    "rzi": np.trunc,
+    "rmi": np.floor,
+    "rpi": np.ceil,
+    "rn": lambda a: a,
+    "rz": lambda a: a,
+    "rm": lambda a: a,
+    "rp": lambda a: a,
+    "rna": lambda a: a,
 }
 row("cvta")(lambda op: (lambda a: a, [op[-1]], [op[-1]]))
 row("nop")(lambda op: (lambda: None, [], []))

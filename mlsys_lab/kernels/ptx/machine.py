@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from mlsys_lab.kernels.ptx.access import Memory
+from mlsys_lab.kernels.ptx.code import Immediate, Instruction, Kernel, Module
 from mlsys_lab.kernels.ptx.flow import Block, blocks_of
-from mlsys_lab.kernels.ptx.instructions import NotSimulated
-from mlsys_lab.kernels.ptx.lanes import Lanes
-from mlsys_lab.kernels.ptx.parser import Immediate, Instruction, Kernel, Module
 from mlsys_lab.kernels.ptx.pointers import watched
+from mlsys_lab.kernels.ptx.table import NotSimulated
 from mlsys_lab.kernels.ptx.translate import Access, Translated, translate
 
 BARRIERS = 16  # that a block has, by number
@@ -40,7 +40,9 @@ class Program:
         self.code: list[Translated] = [translate(self.kernel, b, self.accesses) for b in self.blocks]
         self.ranks = np.array([b.rank for b in self.blocks] + [len(self.blocks)], np.int32)
         self.watched = watched(self.kernel)
-        near = [a.size for a in self.accesses.values() if a.space in ("global", "") and a.index in self.watched]
+        near = [
+            a.size for a in self.accesses.values() if a.space in ("global", "") and a.index in self.watched
+        ]
         self.finest = min([4, *near])
         closing = [b.closing if b.ends == "barrier" else None for b in self.blocks]
         self.barrier = np.array([constant(c, 0) for c in closing], np.int32)
@@ -99,8 +101,8 @@ class Stopped(Exception):
         self.kind, self.line, self.message = kind, line, message
 
 
-class Machine(Lanes):
-    """Runs one chunk of blocks; see `Lanes` for what instructions ask of it."""
+class Machine(Memory):
+    """Runs one chunk of blocks; see `Memory`, `Warp` and `Lanes` for what instructions ask of it."""
 
     def start(self, program: Program, limits: Limits) -> None:
         """Put every lane at the first block of code."""
@@ -175,6 +177,7 @@ class Machine(Lanes):
             first = np.flatnonzero(turn)
             here = int(self.at[first[np.argmin(ranks[first])]])
             self.rows = np.flatnonzero(turn & (self.at == here))
+        assert self.rows is not None
         self.stamp[self.rows] = self.steps
         if len(self.rows) == len(self.place):
             self.rows, self.together = None, here
@@ -202,7 +205,8 @@ class Machine(Lanes):
 
     def stuck(self) -> str:
         lines = sorted({self.program.blocks[int(b)].closing.line for b in np.unique(self.waits) if b >= 0})  # type: ignore[union-attr]
-        return f"deadlock: threads wait at __syncthreads() in line {', '.join(map(str, lines))}, and the others never come"
+        where = ", ".join(map(str, lines))
+        return f"deadlock: threads wait at __syncthreads() in line {where}, and the others never come"
 
     def execute(self, here: int, block: Block) -> Any:
         """Run a block of code; its guard's value."""

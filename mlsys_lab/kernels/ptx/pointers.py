@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from mlsys_lab.kernels.ptx.code import Address, Kernel, Register, Symbol
 from mlsys_lab.kernels.ptx.flow import destinations, touched
-from mlsys_lab.kernels.ptx.parser import Address, Kernel, Register, Symbol
 
 ANY = "?"  # an address that was read from memory may lead anywhere
 
@@ -41,14 +41,20 @@ def watched(kernel: Kernel) -> set[int]:
     bases: dict[int, frozenset[str]] = {}
     written: set[str] = set()
     for place, one in enumerate(kernel.code):
-        if one.op[0] not in ("ld", "ldu", "st", "atom", "red", "cp") or "param" in one.op or "shared" in one.op:
+        if (
+            one.op[0] not in ("ld", "ldu", "st", "atom", "red", "cp")
+            or "param" in one.op
+            or "shared" in one.op
+        ):
             continue
         addresses = [o for o in one.operands if isinstance(o, Address)]
         for address in addresses:
             base = address.base
             name = base.name if isinstance(base, Register | Symbol) else ANY
-            bases[place] = bases.get(place, frozenset()) | known.get(name, own(name, kernel) or frozenset({ANY}))
+            bases[place] = bases.get(place, frozenset()) | known.get(
+                name, own(name, kernel) or frozenset({ANY})
+            )
         if one.op[0] in ("st", "atom", "red"):
             written |= bases[place]
     anything = ANY in written
-    return {p for p, b in bases.items() if anything and b or b & written or ANY in b}
+    return {p for p, b in bases.items() if (anything and b) or b & written or ANY in b}

@@ -1,9 +1,9 @@
 """Who touched which bytes last, and whether anything ordered it.
 
-Each granule of memory remembers its last writer and its readers since, as numbers that hold the time (barriers
-of the block, then `__syncwarp`s of the warp) above the thread. Two threads of a block conflict in the same
-interval between barriers; of a warp, between its `__syncwarp`s; of different blocks always. Lockstep orders
-nothing.
+Each granule of memory remembers its last writer and its readers since, as numbers that hold the time
+(barriers of the block, then `__syncwarp`s of the warp) above the thread. Two threads of a block conflict in
+the same interval between barriers; of a warp, between its `__syncwarp`s; of different blocks always. Lockstep
+orders nothing.
 """
 
 from __future__ import annotations

@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from mlsys_lab.kernels.ptx.flow import Block, destinations
-from mlsys_lab.kernels.ptx.instructions import DTYPES, NotSimulated, made
-from mlsys_lab.kernels.ptx.parser import (
+from mlsys_lab.kernels.ptx import instructions, integers
+from mlsys_lab.kernels.ptx.code import (
     BYTES,
     Address,
     Immediate,
@@ -26,6 +25,10 @@ from mlsys_lab.kernels.ptx.parser import (
     Vector,
     number_of,
 )
+from mlsys_lab.kernels.ptx.flow import Block, destinations
+from mlsys_lab.kernels.ptx.table import DTYPES, NotSimulated, made
+
+ROWS_OF = (instructions, integers)  # importing them enters their rows
 
 SPACES = ("global", "shared", "local", "const", "param")
 
@@ -49,7 +52,7 @@ class Access:
 
 @dataclass
 class Translated:
-    """A block as a function of its live registers; `run(machine, *reads)` gives its writes, then the guard."""
+    """A block as a function of its live registers; `run(machine, *reads)` gives writes, then the guard."""
 
     run: Callable[..., Any]
     text: str
@@ -268,7 +271,8 @@ class Writer:
             if place.base.name.startswith("retval"):
                 value = self.bind(DTYPES[kind](0))
             else:
-                value = f"M.parameter({place.base.name!r}, {place.offset + i * BYTES[kind]}, {self.bind(np.dtype(DTYPES[kind]), 't')})"
+                dtype, at = self.bind(np.dtype(DTYPES[kind]), "t"), place.offset + i * BYTES[kind]
+                value = f"M.parameter({place.base.name!r}, {at}, {dtype})"
             self.write(part, value, kind, self.guard(one))
 
     def call(self, index: int, one: Instruction) -> None:

@@ -1,0 +1,114 @@
+"""What a PTX text is made of: instructions, operands, variables, kernels."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from typing import Any
+
+#: Bytes of each PTX type.
+BYTES = {
+    **dict.fromkeys(("s8", "u8", "b8"), 1),
+    **dict.fromkeys(("s16", "u16", "b16", "f16", "bf16"), 2),
+    **dict.fromkeys(("s32", "u32", "b32", "f32", "f16x2", "bf16x2", "tf32"), 4),
+    **dict.fromkeys(("s64", "u64", "b64", "f64"), 8),
+    "b128": 16,
+    "pred": 1,
+}
+
+
+@dataclass(frozen=True)
+class Register:
+    """A register by its name in its scope; `negated` for a predicate after an exclamation mark."""
+
+    name: str
+    negated: bool = False
+
+
+@dataclass(frozen=True)
+class Immediate:
+    """A constant: an int, or a float given by its bits (`real` is "f32" or "f64")."""
+
+    value: int
+    real: str = ""
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A name that is no register: a variable, a parameter, a label, a function, a special register."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Address:
+    """`[base + offset]`."""
+
+    base: Register | Symbol | Immediate
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class Vector:
+    """`{a, b, c, d}`, or a pair `a|b`, which `paired` marks."""
+
+    parts: tuple[Any, ...]
+    paired: bool = False
+
+
+Operand = Register | Immediate | Symbol | Address | Vector
+
+
+@dataclass
+class Instruction:
+    """One instruction: its opcode in parts, its operands, the predicate that guards it, its source line."""
+
+    op: tuple[str, ...]
+    operands: list[Any]
+    guard: Register | None = None
+    line: int = 0
+
+    @property
+    def name(self) -> str:
+        return ".".join(self.op)
+
+
+@dataclass
+class Variable:
+    """A variable in some state space: `size` bytes at a multiple of `align`; -1: `extern` shared memory."""
+
+    name: str
+    space: str
+    size: int
+    align: int
+    initial: bytes = b""
+    kind: str = "b8"
+
+
+@dataclass
+class Kernel:
+    """An entry: its parameters, registers (name -> type), variables, instructions and labels."""
+
+    name: str
+    parameters: list[Variable] = field(default_factory=list)
+    registers: dict[str, str] = field(default_factory=dict)
+    variables: dict[str, Variable] = field(default_factory=dict)
+    code: list[Instruction] = field(default_factory=list)
+    labels: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Module:
+    """What a PTX text holds: kernels, and variables of the module."""
+
+    kernels: dict[str, Kernel] = field(default_factory=dict)
+    variables: dict[str, Variable] = field(default_factory=dict)
+    target: str = ""
+
+
+def number_of(value: Immediate) -> float | int:
+    """A constant as a Python number."""
+    if value.real:
+        size = 4 if value.real == "f32" else 8
+        return float(struct.unpack("<f" if size == 4 else "<d", value.value.to_bytes(size, "little"))[0])
+    return value.value
