@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from mlsys_lab.kernels.ptx.access import Memory
-from mlsys_lab.kernels.ptx.code import Immediate, Instruction, Kernel, Module
+from mlsys_lab.kernels.ptx.code import Access, Immediate, Instruction, Kernel, Module
 from mlsys_lab.kernels.ptx.flow import Block, blocks_of
 from mlsys_lab.kernels.ptx.pointers import watched
 from mlsys_lab.kernels.ptx.table import NotSimulated
-from mlsys_lab.kernels.ptx.translate import Access, Translated, translate
+from mlsys_lab.kernels.ptx.tensor_core import TensorCore
+from mlsys_lab.kernels.ptx.translate import Translated, translate
 
 BARRIERS = 16  # that a block has, by number
 PATIENCE, BURST = 64, 64  # after how many steps those that waited longest run, and for how many
@@ -101,7 +101,7 @@ class Stopped(Exception):
         self.kind, self.line, self.message = kind, line, message
 
 
-class Machine(Memory):
+class Machine(TensorCore):
     """Runs one chunk of blocks; see `Memory`, `Warp` and `Lanes` for what instructions ask of it."""
 
     def start(self, program: Program, limits: Limits) -> None:
