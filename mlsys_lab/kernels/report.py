@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlsys_lab.kernels.ptx.counts import Counts, Error, Traffic
-from mlsys_lab.kernels.ptx.machine import Program
+from mlsys_lab.kernels.ptx.program import Program
 from mlsys_lab.kernels.ptx.races import Race
 
 

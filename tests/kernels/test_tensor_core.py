@@ -75,6 +75,6 @@ def test_mma_with_ldmatrix_and_asynchronous_copies(kind):
     dtype = np.float16 if kind == "f16" else ml_dtypes.bfloat16
     a, b = rng.standard_normal((16, 16)).astype(dtype), rng.standard_normal((16, 8)).astype(dtype)
     c = np.zeros((16, 8), np.float32)
-    report = CudaKernel(source)[1, 32](a, b, c)
+    report = CudaKernel(source)[1, 32](a.view(np.uint16), b.view(np.uint16), c)
     np.testing.assert_allclose(c, a.astype(np.float64) @ b.astype(np.float64) + 0.5, rtol=1e-5, atol=1e-5)
     assert report.errors == report.races == []

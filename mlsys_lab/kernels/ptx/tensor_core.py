@@ -77,7 +77,7 @@ class TensorCore(Memory):
     def load_matrix(
         self, access: Access, address: Any, offset: int, count: int, transposed: bool
     ) -> list[np.ndarray]:
-        """ldmatrix: lane 8i + r gives the address of row r of matrix i; each lane gets two elements of each."""
+        """ldmatrix: lane 8i + r gives the address of row r of matrix i; a lane gets two elements of each."""
         place, _ = self.current()
         address = np.broadcast_to(address, place.shape)
         whole = self.load(access, address, offset, (place & (WARP - 1)) < 8 * count)

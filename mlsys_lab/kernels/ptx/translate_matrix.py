@@ -62,8 +62,8 @@ def wmma(writer: Any, index: int, one: Instruction) -> None:
     access = writer.bind(writer.accesses[index], "a")
     where = f"{writer.address(place, space)}, {place.offset}, {stride}, {width}"
     if store:
-        given = ", ".join(writer.read(r, "b32") for r in parts(values))
-        writer.lines.append(f"M.fragment_store({access}, {where}, {given})")
+        stored = ", ".join(writer.read(r, "b32") for r in parts(values))
+        writer.lines.append(f"M.fragment_store({access}, {where}, {stored})")
         return
     var = writer.new()
     writer.lines.append(f"{var} = M.fragment_load({access}, {where})")
