@@ -112,5 +112,6 @@ class Launch:
             raise ValueError(f"device is 'simulator' or 'gpu', got {device!r}")
         program = self.kernel.program
         arena, data = placed(program, self.kernel.parameters, arguments)
-        self.kernel.report = simulate(program, self.grid, self.block, self.shared, arena, data, steps)
-        return self.kernel.report
+        report = simulate(program, self.grid, self.block, self.shared, arena, data, steps)
+        report.source, self.kernel.report = self.kernel.source, report
+        return report
