@@ -1,4 +1,4 @@
-"""From a Python function to a graph: the function runs once on real tensors, and an observer writes down.
+"""From a Python function to a graph: the function runs on real tensors, and an observer writes down.
 
 Backward is written down too: each node's rules are wrapped so that they run on tensors. What would leave
 the graph (`item`, `numpy`, a branch on a value) raises, so that nothing is frozen that may change.

@@ -2,7 +2,8 @@
 
 Neighbouring kernels become one C function over a table of addresses; products and other large operations
 stay calls of the engine's own functions between them. C keeps NumPy's meaning: NaN passes through maxima,
-nothing is reassociated but the sums of reductions, which are added in double precision.
+nothing is reassociated but sums along rows and over all, which are added in double precision; sums down the
+columns are added row by row in the result's type, as NumPy adds them.
 """
 
 from __future__ import annotations
