@@ -6,6 +6,7 @@ array and note it, so that a backward which needs the old values says so.
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from mlsys_lab.autograd.operators import Operators
 from mlsys_lab.autograd.tape import Node, check_unchanged, leaf, mode, note_change, table, tape_of, walk
 
 new = object.__new__
+ALONE = 2  # references to memory that only one view names: the view's, and the call's that counts them
 
 
 class Tensor(Operators):
@@ -28,15 +30,18 @@ class Tensor(Operators):
         requires_grad: collect a gradient in `.grad`; only for a floating-point dtype.
     """
 
-    __slots__ = ("__weakref__", "data", "node")
+    __slots__ = ("__weakref__", "data", "node", "origin")
     __array_priority__ = 1000  # numpy_array * tensor asks the tensor
     __array_ufunc__ = None
 
     data: Array
     node: Node | None
+    origin: tuple[Tensor, Any]  # of what indexing gave: the tensor it may be a view of, and the index
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         self.data = asarray(data.data if isinstance(data, Tensor) else data)
+        if self.data.dtype.kind in "OSU":
+            raise DtypeError(f"a tensor holds numbers, got {type(data).__name__}: give an array or a list")
         self.node = None
         self.requires_grad = requires_grad
 
@@ -80,6 +85,8 @@ class Tensor(Operators):
             if value is not None:
                 raise GraphError("only a leaf with requires_grad=True holds a gradient")
             return
+        if value is not None and not isinstance(value, Tensor):
+            raise TypeError(f"grad expects a Tensor, got {type(value).__name__}: wrap it in ag.Tensor")
         if value is not None and (value.shape != self.shape or value.dtype != self.dtype):
             raise GraphError(f"grad expects {self.dtype} {self.shape}, got {value.dtype} {value.shape}")
         self.node.grad = value
@@ -147,13 +154,30 @@ class Tensor(Operators):
     __hash__ = object.__hash__
 
     def __getitem__(self, index: Any) -> Tensor:
-        return table["getitem"](self, index)
+        part = table["getitem"](self, index)
+        if part.data.base is not None:
+            part.origin = self, index
+        return part
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self._become(table["setitem"](self, value, index))
+        given = asarray(value.data if isinstance(value, Tensor) else value)
+        self._becomes(given.dtype)
+        # Python's x[i] += y ends here, with x[i] itself as the value.
+        mine = self.data.base is not None and given.base is self.data.base
+        self._become(table["setitem"](self, value, index), views=int(mine))
 
-    def _become(self, result: Tensor) -> Tensor:
-        """Take over a result's values, in this tensor's own memory, and its place on the tape."""
+    def _becomes(self, dtype: Any) -> None:
+        """Refuse to cut off what follows the point."""
+        if self.dtype.kind in "iub" and is_float(dtype):
+            raise InplaceError(f"{self.dtype} cannot become {dtype} in place: write x = x + y for x += y")
+
+    def _become(self, result: Tensor, views: int = 0) -> Tensor:
+        """Take over a result's values, in this tensor's own memory, and its place on the tape.
+
+        Args:
+            result: of an operation on this tensor.
+            views: how many views of this tensor have a part in the change.
+        """
         if mode.recording and self.is_leaf and self.requires_grad:
             raise InplaceError(
                 "a leaf that requires grad was changed in place: do it under ag.no_grad(), or on a copy"
@@ -162,11 +186,26 @@ class Tensor(Operators):
             raise InplaceError(
                 f"in place, {self.shape} cannot become {result.shape}: write x = x + y in place of x += y"
             )
+        self._becomes(result.dtype)
+        if mode.recording and self.data.base is not None:
+            self._tell_owner(result, views)
         self.data[...] = result.data
         if mode.recording:
             self.node = result.node
         note_change(self.data)
         return self
+
+    def _tell_owner(self, result: Tensor, views: int) -> None:
+        """A change of a view is a change of what it is a view of: z = y[:2]; z *= 3 is y[:2] = y[:2] * 3."""
+        whole, index = getattr(self, "origin", (None, None))
+        if whole is not None:
+            if np.may_share_memory(whole.data, self.data):
+                whole._become(table["setitem"](whole, result, index), views + 1)
+        elif self.node is not None and sys.getrefcount(self.data.base) > ALONE + views:
+            raise InplaceError(
+                f"the result of {self.node.op.name!r} shares its memory with another tensor, which a change in "
+                "place would not tell: change a copy (x = x + y for x += y)"
+            )
 
     def register_hook(self, hook: Callable[[Any], Any]) -> Callable[[], None]:
         """Call `hook(gradient)` when this tensor's gradient is complete; what it returns replaces it.
@@ -191,6 +230,8 @@ class Tensor(Operators):
 
     def _node(self) -> Node:
         if self.node is None:
+            if not is_float(self.dtype):
+                raise GraphError(f"{self.dtype} carries no gradient: only floating-point results do")
             raise GraphError(
                 "this tensor is on no tape: make it with requires_grad=True, outside ag.no_grad()"
             )

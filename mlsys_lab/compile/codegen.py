@@ -93,7 +93,7 @@ def literal(x: Any, kind: str) -> str:
         return str(int(x))
     x = float(np.float32(x)) if kind == "float" else float(x)
     text = "NAN" if np.isnan(x) else "INFINITY" if np.isinf(x) else abs(x).hex() + "f" * (kind == "float")
-    return f"(-{text})" if x < 0 else text
+    return f"(-{text})" if np.signbit(x) else text
 
 
 class Kernel:
@@ -234,7 +234,7 @@ class Kernel:
                 return f"{self.pointer(x)}[r * {g.columns} + c]" if x in g.stored else f"{self.row_of(x)}[c]"
             return self.names[x]
         index = {"full": f"r * {g.columns} + c", "row": "r", "col": "c", "one": "0"}[how]
-        if x.op == "constant" and x.data.size and (x.data == x.data.flat[0]).all():
+        if x.op == "constant" and x.data.size and x.data.tobytes() == x.data.flat[0].tobytes() * x.data.size:
             return f"({TYPES[x.dtype.str[1:]]}){literal(x.data.flat[0], TYPES[x.dtype.str[1:]])}"
         return f"{self.pointer(x)}[{index}]"
 

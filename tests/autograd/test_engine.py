@@ -239,7 +239,7 @@ def nan_forward() -> None:
         (lambda: leaf(2).backward(np.zeros(3)), ag.ShapeError, [r"\(2,\)", r"\(3,\)"]),
         (lambda: ag.Tensor([1.0]).backward(), ag.GraphError, ["requires_grad=True"]),
         (lambda: ag.Tensor([1, 2], requires_grad=True), ag.DtypeError, ["int64", "astype"]),
-        (lambda: leaf(2).astype("int64").sum().backward(), ag.GraphError, ["requires_grad"]),
+        (lambda: leaf(2).astype("int64").sum().backward(), ag.GraphError, ["int64", "no gradient"]),
         (changed_leaf, ag.InplaceError, ["leaf", "no_grad"]),
         (changed_saved, ag.InplaceError, ["'exp'", "in place", "copy"]),
         (changed_view, ag.InplaceError, ["'multiply'", "in place"]),
