@@ -14,6 +14,7 @@ import numpy as np
 from mlsys_lab._core.backend import Array, namespace
 from mlsys_lab.autograd import fused
 from mlsys_lab.autograd._fused_numpy import check_targets
+from mlsys_lab.autograd.errors import DtypeError
 from mlsys_lab.autograd.functional import stack
 from mlsys_lab.autograd.network import erf, gelu_tanh_rule, softmax
 from mlsys_lab.autograd.primitives import (
@@ -190,6 +191,8 @@ def cross_entropy(logits: Any, target: Any, *, reduction: str = "mean", ignore_i
     Returns:
         One number, or (...) for "none".
     """
+    if np.asarray(target).dtype.kind not in "iu":
+        raise DtypeError(f"cross_entropy expects integer classes, got {target.dtype}: .astype('int64') first")
     return cross_entropy_row(logits, target, reduction, ignore_index)
 
 

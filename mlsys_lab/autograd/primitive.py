@@ -1,8 +1,8 @@
 """One row of the table: an operation on arrays and its rules, and what happens when it is applied.
 
-Rules are data: one expression per argument, whose parameters name what it reads (`out`, arguments of the
-forward, `kept`); only that is saved. They use operations that take arrays and tensors alike, so backward
-can be recorded.
+A rule is one expression per argument, or one function for all of them (joint); its parameters name what it
+reads (`out`, arguments of the forward, `kept`), and only that is saved. Rules use operations that take
+arrays and tensors alike, so backward can be recorded.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """The tape: what was done, and the walk back over it.
 
-Each operation leaves a Node: serial number, operation, and per input an edge (parent, rule, values that the
-rule reads). An input is always older than what was made of it, so the nodes that reached a result, sorted
-by serial number, newest first, are the tape to walk (Griewank and Walther, Evaluating Derivatives, 2008,
-section 3.2).
+Each operation leaves a Node: serial number, operation, and per input on the tape an edge (parent, rule,
+values that the rule reads). An input is always older than what was made of it, so the nodes that reached a
+result, newest first, are the tape to walk (Griewank and Walther, Evaluating Derivatives, 2008, section 3.2);
+a leaf comes straight after its last use, so that its gradient is complete as early as can be.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import weakref
 from collections.abc import Callable, Container, Sequence
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from mlsys_lab._core.backend import Array, extent
-from mlsys_lab.autograd.errors import GraphError, InplaceError
+from mlsys_lab.autograd.errors import GraphError, InplaceError, ShapeError
 
 serial = count(1).__next__
 
@@ -26,11 +27,13 @@ class Mode(threading.local):
     """What each thread does with the operations that it runs.
 
     `recording`: whether operations leave nodes. `observer`: None, or called after each operation with
-    (primitive, arguments, result): the seam of capture, profiler and anomaly mode.
+    (primitive, arguments, result): the seam of capture, profiler and anomaly mode. `before_walk`: None, or
+    called with each tape before it is walked.
     """
 
     recording: bool = True
     observer: Callable[..., None] | None = None
+    before_walk: Callable[[list[Node]], None] | None = None
 
 
 mode = Mode()
@@ -103,7 +106,10 @@ def unbroadcast(grad: Any, shape: tuple[int, ...]) -> Any:
     """Sum a gradient over the axes along which its input, of this shape, was repeated."""
     extra = len(grad.shape) - len(shape)
     axes = tuple(i for i, n in enumerate(grad.shape) if i < extra or (shape[i - extra] == 1 and n != 1))
-    return grad.sum(axis=axes).reshape(shape)
+    summed = grad.sum(axis=axes)
+    if summed.size != math.prod(shape):
+        raise ShapeError(f"a rule gave a gradient of shape {grad.shape} for an argument of shape {shape}")
+    return summed.reshape(shape)
 
 
 def walk(
@@ -187,40 +193,43 @@ def call_hooks(node: Node, g: Any) -> Any:
     for hook in node.hooks or ():
         changed_g = hook(g)
         g = g if changed_g is None else changed_g
+        if np.shape(g) != node.shape or g.dtype != node.dtype:
+            got = f"{getattr(g, 'dtype', type(g).__name__)} {np.shape(g)}"
+            raise GraphError(f"a hook returns a gradient of {node.dtype} {node.shape}, or None; got {got}")
     return g
 
 
 # In-place changes: owner of the memory (by id) -> byte range -> serial number of its last change; and
 # the latest change of all, so that a node which is newer than that need not be looked at.
 changes: dict[int, dict[tuple[int, int], int]] = {}
-latest = [0]
+latest_change = 0
 
 
 def note_change(array: Array) -> None:
     """Remember that an array was changed in place after everything recorded so far."""
+    global latest_change
     owner, low, high = extent(array)
     if id(owner) not in changes:
         changes[id(owner)] = {}
         weakref.finalize(owner, changes.pop, id(owner), None).atexit = False
-    changes[id(owner)][low, high] = latest[0] = serial()
+    changes[id(owner)][low, high] = latest_change = serial()
 
 
 def check_unchanged(tape: list[Node]) -> None:
     """Raise InplaceError where a value that a node of the tape saved was changed since."""
-    for node in tape:
-        if node.serial < latest[0]:
-            check_values(node)
-
-
-def check_values(node: Node) -> None:
-    """Raise InplaceError where a value that this node saved was changed since."""
-    for _, _, values in node.edges or ():
-        for value in values:
-            if isinstance(value, np.ndarray) or hasattr(value, "get"):
-                owner, low, high = extent(value)
-                for (start, end), number in changes.get(id(owner), {}).items():
-                    if number > node.serial and start < high and low < end:
-                        raise InplaceError(
-                            f"{node.op.name!r} saved a value of shape {value.shape} changed in place "
-                            "before backward: change a copy (x = x + y for x += y), or change it later"
-                        )
+    saved = (
+        (node, value)
+        for node in tape
+        if node.serial < latest_change
+        for _, _, values in node.edges or ()
+        for value in values
+        if isinstance(value, np.ndarray) or hasattr(value, "get")
+    )
+    for node, value in saved:
+        owner, low, high = extent(value)
+        for (start, end), number in changes.get(id(owner), {}).items():
+            if number > node.serial and start < high and low < end:
+                raise InplaceError(
+                    f"{node.op.name!r} saved a value of shape {value.shape} changed in place before "
+                    "backward: change a copy (x = x + y for x += y), or change it later"
+                )

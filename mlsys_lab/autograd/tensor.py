@@ -203,8 +203,8 @@ class Tensor(Operators):
                 whole._become(table["setitem"](whole, result, index), views + 1)
         elif self.node is not None and sys.getrefcount(self.data.base) > ALONE + views:
             raise InplaceError(
-                f"the result of {self.node.op.name!r} shares its memory with another tensor, which a change in "
-                "place would not tell: change a copy (x = x + y for x += y)"
+                f"the result of {self.node.op.name!r} shares its memory with another tensor, which would not "
+                "hear of a change in place: change a copy (x = x + y for x += y)"
             )
 
     def register_hook(self, hook: Callable[[Any], Any]) -> Callable[[], None]:
@@ -265,6 +265,8 @@ def pull(
         grads[node] = grads[node] + given if node in grads else given
     tape = tape_of(list(grads))
     check_unchanged(tape)
+    if mode.before_walk is not None:
+        mode.before_walk(tape)
     with Recording(create_graph):
         walk(
             tape,
