@@ -6,19 +6,17 @@ and the same derivative is written out in the table's operations.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from mlsys_lab._core.backend import Array, namespace
-from mlsys_lab.autograd import fused
+from mlsys_lab.autograd import _fused_numpy, fused
 from mlsys_lab.autograd._fused_numpy import check_targets
 from mlsys_lab.autograd.errors import DtypeError
 from mlsys_lab.autograd.functional import stack
-from mlsys_lab.autograd.network import erf, gelu_tanh_rule, softmax
+from mlsys_lab.autograd.network import gelu_rule, gelu_tanh_rule, softmax
 from mlsys_lab.autograd.primitives import (
-    exp,
     matmul,
     matrix_transpose,
     mean,
@@ -26,6 +24,7 @@ from mlsys_lab.autograd.primitives import (
     product,
     reshape,
     sqrt,
+    square,
     sum_,
     where,
 )
@@ -87,14 +86,9 @@ def bias_relu_rule(g: Any, out: Any, x: Any, bias: Any) -> tuple[Any, Any]:
 bias_relu = row("bias_relu", lambda x, bias: fused.bias_relu(x, bias), joint=bias_relu_rule)
 
 
-def gelu_exact_rule(g: Any, z: Any) -> Any:
-    return g * (0.5 * (1 + erf(z * math.sqrt(0.5))) + z * exp(-0.5 * z * z) / math.sqrt(2 * math.pi))
-
-
 def bias_gelu_rule(g: Any, x: Any, bias: Any, approximate: str) -> tuple[Any, Any, None]:
     if isinstance(g, Tensor):
-        z = x + bias
-        dx = gelu_tanh_rule(g, z) if approximate == "tanh" else gelu_exact_rule(g, z)
+        dx = (gelu_tanh_rule if approximate == "tanh" else gelu_rule)(g, x + bias)
         return dx, over_rows(dx), None
     return (*fused.bias_gelu_backward(g, x, bias, approximate), None)
 
@@ -117,11 +111,9 @@ def layer_norm_forward(x: Array, weight: Array, bias: Array, eps: float) -> tupl
 def layer_norm_rule(g: Any, x: Any, weight: Any, bias: Any, eps: float, kept: Any) -> tuple[Any, ...]:
     if not isinstance(g, Tensor):
         return (*fused.layer_norm_backward(g, x, weight, *kept), None)
-    centred = x - mean(x, -1, True)
-    rstd = 1 / sqrt(mean(centred * centred, -1, True) + eps)
-    normed, h = centred * rstd, g * weight
-    dx = rstd * (h - mean(h, -1, True) - normed * mean(h * normed, -1, True))
-    return dx, over_rows(g * normed), over_rows(g), None
+    middle = mean(x, -1, False)
+    rstd = 1 / sqrt(mean(square(x - middle[..., None]), -1, False) + eps)
+    return (*_fused_numpy.layer_norm_backward(g, x, weight, middle, rstd), None)
 
 
 layer_norm_row = row("layer_norm", layer_norm_forward, joint=layer_norm_rule, keeps=True)
@@ -135,9 +127,8 @@ def layer_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5) -> Any:
 def rms_norm_rule(g: Any, x: Any, weight: Any, eps: float, kept: Any) -> tuple[Any, ...]:
     if not isinstance(g, Tensor):
         return (*fused.rms_norm_backward(g, x, weight, kept), None)
-    rstd = 1 / sqrt(mean(x * x, -1, True) + eps)
-    normed, h = x * rstd, g * weight
-    return rstd * (h - normed * mean(h * normed, -1, True)), over_rows(g * normed), None
+    rstd = 1 / sqrt(mean(square(x), -1, False) + eps)
+    return (*_fused_numpy.rms_norm_backward(g, x, weight, rstd), None)
 
 
 rms_norm_row = row(

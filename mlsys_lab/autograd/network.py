@@ -69,16 +69,16 @@ def silu_rule(g: Any, x: Any) -> Any:
 
 # Hendrycks and Gimpel, Gaussian error linear units (2016): x times the normal distribution function.
 ROOT, SLOPE = math.sqrt(2 / math.pi), 0.044715
-gelu = row(
-    "gelu",
-    lambda x: 0.5 * x * (1 + error_function(x * math.sqrt(0.5))),
-    lambda g, x: g * (0.5 * (1 + erf(x * math.sqrt(0.5))) + x * exp(-0.5 * x * x) * (0.5 * ROOT)),
-)
+gelu = row("gelu", lambda x: 0.5 * x * (1 + error_function(x * math.sqrt(0.5))), lambda g, x: gelu_rule(g, x))
 gelu_tanh = row(
     "gelu_tanh",
     lambda x: 0.5 * x * (1 + np.tanh(ROOT * (x + SLOPE * x * x * x))),
     lambda g, x: gelu_tanh_rule(g, x),
 )
+
+
+def gelu_rule(g: Any, x: Any) -> Any:
+    return g * (0.5 * (1 + erf(x * math.sqrt(0.5))) + x * exp(-0.5 * x * x) * (0.5 * ROOT))
 
 
 def gelu_tanh_rule(g: Any, x: Any) -> Any:
@@ -162,12 +162,8 @@ def conv2d(
         )
     patches = windows(framed(x, padding, 0.0), (kh, kw), pair(stride), pair(dilation))
     high, wide_ = patches.shape[-2:]
-    if groups == 1:
-        out = matmul(reshape(weight, (o, -1)), reshape(patches, (n, c * kh * kw, high * wide_)))
-    else:
-        columns = reshape(patches, (n, groups, per_group * kh * kw, high * wide_))
-        out = matmul(reshape(weight, (groups, o // groups, -1)), columns)
-    out = reshape(out, (n, o, high, wide_))
+    columns = reshape(patches, (n, groups, per_group * kh * kw, high * wide_))
+    out = reshape(matmul(reshape(weight, (groups, o // groups, -1)), columns), (n, o, high, wide_))
     return out if bias is None else out + reshape(bias, (1, o, 1, 1))
 
 

@@ -38,6 +38,10 @@ class Rule:
             else itemgetter(slice(first, first + len(self.positions)))
         )
 
+    def with_function(self, function: Callable[..., Any]) -> Rule:
+        """Another function that reads the same values."""
+        return Rule(function, self.argument, self.positions)
+
 
 class Primitive:
     """An operation with its forward on arrays and its rules.

@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import math
 import threading
-import weakref
 from collections.abc import Callable, Container, Sequence
 from itertools import count
 from typing import Any
 
-import numpy as np
-
-from mlsys_lab._core.backend import Array, extent
-from mlsys_lab.autograd.errors import GraphError, InplaceError, ShapeError
+from mlsys_lab._core.backend import Array
+from mlsys_lab.autograd.errors import GraphError, ShapeError
 
 serial = count(1).__next__
 
@@ -152,6 +149,16 @@ def walk(
             node.edges = None
 
 
+def alike(x: Any, y: Any) -> bool:
+    """Whether x is an array or a tensor of y's shape and dtype."""
+    return getattr(x, "dtype", None) == y.dtype and x.shape == y.shape
+
+
+def described(x: Any) -> str:
+    """What came, in words."""
+    return f"{type(x).__name__} {getattr(x, 'dtype', '')} {getattr(x, 'shape', '')}".strip()
+
+
 def unlike(grad: Any, node: Node) -> bool:
     """Whether a gradient lacks the dtype or shape of its node."""
     return grad.dtype is not node.dtype or grad.shape != node.shape
@@ -193,43 +200,7 @@ def call_hooks(node: Node, g: Any) -> Any:
     for hook in node.hooks or ():
         changed_g = hook(g)
         g = g if changed_g is None else changed_g
-        if np.shape(g) != node.shape or g.dtype != node.dtype:
-            got = f"{getattr(g, 'dtype', type(g).__name__)} {np.shape(g)}"
-            raise GraphError(f"a hook returns a gradient of {node.dtype} {node.shape}, or None; got {got}")
+        if not alike(g, node):
+            wanted = f"{node.dtype} {node.shape}"
+            raise GraphError(f"a hook returns a gradient of {wanted}, or None; got {described(g)}")
     return g
-
-
-# In-place changes: owner of the memory (by id) -> byte range -> serial number of its last change; and
-# the latest change of all, so that a node which is newer than that need not be looked at.
-changes: dict[int, dict[tuple[int, int], int]] = {}
-latest_change = 0
-
-
-def note_change(array: Array) -> None:
-    """Remember that an array was changed in place after everything recorded so far."""
-    global latest_change
-    owner, low, high = extent(array)
-    if id(owner) not in changes:
-        changes[id(owner)] = {}
-        weakref.finalize(owner, changes.pop, id(owner), None).atexit = False
-    changes[id(owner)][low, high] = latest_change = serial()
-
-
-def check_unchanged(tape: list[Node]) -> None:
-    """Raise InplaceError where a value that a node of the tape saved was changed since."""
-    saved = (
-        (node, value)
-        for node in tape
-        if node.serial < latest_change
-        for _, _, values in node.edges or ()
-        for value in values
-        if isinstance(value, np.ndarray) or hasattr(value, "get")
-    )
-    for node, value in saved:
-        owner, low, high = extent(value)
-        for (start, end), number in changes.get(id(owner), {}).items():
-            if number > node.serial and start < high and low < end:
-                raise InplaceError(
-                    f"{node.op.name!r} saved a value of shape {value.shape} changed in place before "
-                    "backward: change a copy (x = x + y for x += y), or change it later"
-                )

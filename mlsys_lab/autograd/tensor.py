@@ -6,7 +6,6 @@ array and note it, so that a backward which needs the old values says so.
 
 from __future__ import annotations
 
-import sys
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,11 +14,11 @@ import numpy as np
 
 from mlsys_lab._core.backend import Array, asarray, is_float
 from mlsys_lab.autograd.errors import DtypeError, GraphError, InplaceError, ShapeError
+from mlsys_lab.autograd.inplace import check_unchanged, note_change, refuse_shared, refuse_truncation
 from mlsys_lab.autograd.operators import Operators
-from mlsys_lab.autograd.tape import Node, check_unchanged, leaf, mode, note_change, table, tape_of, walk
+from mlsys_lab.autograd.tape import Node, alike, described, leaf, mode, table, tape_of, walk
 
 new = object.__new__
-ALONE = 2  # references to memory that only one view names: the view's, and the call's that counts them
 
 
 class Tensor(Operators):
@@ -81,15 +80,12 @@ class Tensor(Operators):
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
-        if self.node is None or self.node.op is not None:
-            if value is not None:
-                raise GraphError("only a leaf with requires_grad=True holds a gradient")
-            return
-        if value is not None and not isinstance(value, Tensor):
-            raise TypeError(f"grad expects a Tensor, got {type(value).__name__}: wrap it in ag.Tensor")
-        if value is not None and (value.shape != self.shape or value.dtype != self.dtype):
-            raise GraphError(f"grad expects {self.dtype} {self.shape}, got {value.dtype} {value.shape}")
-        self.node.grad = value
+        if value is not None and (self.node is None or self.node.op is not None):
+            raise GraphError("only a leaf with requires_grad=True holds a gradient")
+        if value is not None and not (isinstance(value, Tensor) and alike(value, self.data)):
+            raise GraphError(f"grad expects a Tensor of {self.dtype} {self.shape}, got {described(value)}")
+        if self.node is not None and self.node.op is None:
+            self.node.grad = value
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -161,15 +157,10 @@ class Tensor(Operators):
 
     def __setitem__(self, index: Any, value: Any) -> None:
         given = asarray(value.data if isinstance(value, Tensor) else value)
-        self._becomes(given.dtype)
+        refuse_truncation(self.dtype, given.dtype)
         # Python's x[i] += y ends here, with x[i] itself as the value.
         mine = self.data.base is not None and given.base is self.data.base
         self._become(table["setitem"](self, value, index), views=int(mine))
-
-    def _becomes(self, dtype: Any) -> None:
-        """Refuse to cut off what follows the point."""
-        if self.dtype.kind in "iub" and is_float(dtype):
-            raise InplaceError(f"{self.dtype} cannot become {dtype} in place: write x = x + y for x += y")
 
     def _become(self, result: Tensor, views: int = 0) -> Tensor:
         """Take over a result's values, in this tensor's own memory, and its place on the tape.
@@ -186,7 +177,7 @@ class Tensor(Operators):
             raise InplaceError(
                 f"in place, {self.shape} cannot become {result.shape}: write x = x + y in place of x += y"
             )
-        self._becomes(result.dtype)
+        refuse_truncation(self.dtype, result.dtype)
         if mode.recording and self.data.base is not None:
             self._tell_owner(result, views)
         self.data[...] = result.data
@@ -201,11 +192,8 @@ class Tensor(Operators):
         if whole is not None:
             if np.may_share_memory(whole.data, self.data):
                 whole._become(table["setitem"](whole, result, index), views + 1)
-        elif self.node is not None and sys.getrefcount(self.data.base) > ALONE + views:
-            raise InplaceError(
-                f"the result of {self.node.op.name!r} shares its memory with another tensor, which would not "
-                "hear of a change in place: change a copy (x = x + y for x += y)"
-            )
+        elif self.node is not None:
+            refuse_shared(self.node, self.data, views)
 
     def register_hook(self, hook: Callable[[Any], Any]) -> Callable[[], None]:
         """Call `hook(gradient)` when this tensor's gradient is complete; what it returns replaces it.

@@ -3,7 +3,6 @@ switched off."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -120,7 +119,7 @@ def checkpoint(
         args: tensors and anything else.
         generators: random generators that fn draws from; they are set back for the second run.
     """
-    states = [copy.deepcopy(r.bit_generator.state) for r in generators]
+    states = [r.bit_generator.state for r in generators]
     born = serial()
 
     def run(values: Sequence[Any]) -> tuple[Tensor, list[Node | None]]:
@@ -135,7 +134,7 @@ def checkpoint(
             raise GraphError(
                 "a checkpoint is differentiated once: call the function itself where create_graph is set"
             )
-        later = [copy.deepcopy(r.bit_generator.state) for r in generators]
+        later = [r.bit_generator.state for r in generators]
         set_states(states)
         with enable_grad():
             out, nodes = run(values)

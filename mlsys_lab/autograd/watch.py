@@ -64,6 +64,7 @@ class detect_anomaly(observe):
     def __init__(self) -> None:
         super().__init__(self.look)
         self.lines: dict[int, str] = {}  # by the serial number of a node
+        self.watched: set[int] = set()  # serial numbers, so that a second backward wraps no rule again
 
     def __enter__(self) -> None:
         super().__enter__()
@@ -82,27 +83,25 @@ class detect_anomaly(observe):
 
     def watch(self, tape: list[Node]) -> None:
         """Make the rules of a tape look at what they return."""
-        for node in tape:
+        for node in (n for n in tape if n.serial not in self.watched):
+            self.watched.add(node.serial)
             where = self.lines.get(node.serial, "a line outside of detect_anomaly()")
             node.edges = [
-                (parent, rule if isinstance(rule, Watched) else Watched(rule, node.op.name, where), values)
-                for parent, rule, values in node.edges
+                (parent, watched(rule, node.op.name, where), values) for parent, rule, values in node.edges
             ]
 
 
-class Watched:
+def watched(rule: Any, name: str, where: str) -> Any:
     """A rule that looks at what it returns."""
 
-    def __init__(self, rule: Any, name: str, where: str) -> None:
-        self.rule, self.name, self.where = rule, name, where
-        self.argument, self.positions = rule.argument, rule.positions
-
-    def function(self, g: Any, *values: Any) -> Any:
-        grad = self.rule.function(g, *values)
+    def function(g: Any, *values: Any) -> Any:
+        grad = rule.function(g, *values)
         for part in grad if isinstance(grad, tuple) else (grad,):
             if part is not None and not finite(part.data if hasattr(part, "node") else part):
                 raise NonFiniteError(
-                    f"backward of {self.name!r} gave NaN or infinity; its forward ran at {self.where}: look "
+                    f"backward of {name!r} gave NaN or infinity; its forward ran at {where}: look "
                     "at its arguments there"
                 )
         return grad
+
+    return rule.with_function(function)

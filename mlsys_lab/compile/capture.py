@@ -71,15 +71,6 @@ class Proxy:
         return values
 
 
-class Wrapped:
-    """A rule on a captured node, as the engine calls it."""
-
-    __slots__ = ("argument", "function", "positions")
-
-    def __init__(self, rule: Any, function: Callable[..., Any]) -> None:
-        self.argument, self.positions, self.function = rule.argument, rule.positions, function
-
-
 class Tracer(observe):
     """Hears of each operation and writes it down.
 
@@ -209,7 +200,7 @@ class Tracer(observe):
             pool, known = (result, *arguments), (value, *args, kept)
             result.node.op = Proxy(op)
             result.node.edges = [
-                (parent, Wrapped(rule, self.captured(op, rule, pool, known, saved, opaque)), saved)
+                (parent, rule.with_function(self.captured(op, rule, pool, known, saved, opaque)), saved)
                 for parent, rule, saved in result.node.edges
             ]
 

@@ -18,12 +18,13 @@ from mlsys_lab.compile.fuse import ALIGN, REDUCTIONS
 from mlsys_lab.compile.ir import Graph, Group, Value
 
 TYPES = {"f4": "float", "f8": "double", "b1": "_Bool"}
+INFIX = {
+    "add": "+", "subtract": "-", "multiply": "*", "divide": "/", "logical_and": "&&", "logical_or": "||",
+    "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==", "not_equal": "!=",
+}  # fmt: skip
 # {0}, {1}, {2}: arguments; {f}: the suffix of C's functions on float; {T}: the type of the result.
 EXPRESSIONS = {
-    "add": "{0} + {1}",
-    "subtract": "{0} - {1}",
-    "multiply": "{0} * {1}",
-    "divide": "{0} / {1}",
+    **{name: f"{{0}} {infix} {{1}}" for name, infix in INFIX.items()},
     "negative": "-{0}",
     "abs": "fabs{f}({0})",
     "square": "{0} * {0}",
@@ -42,14 +43,6 @@ EXPRESSIONS = {
     "gelu": "({T})0.5 * {0} * (1 + erf_{T}({0} * ({T})0.70710678118654752))",
     "gelu_tanh": "({T})0.5 * {0} * (1 + tanh_{T}(({T})0.79788456080286536 * "
     "({0} + ({T})0.044715 * {0} * {0} * {0})))",
-    "less": "{0} < {1}",
-    "less_equal": "{0} <= {1}",
-    "greater": "{0} > {1}",
-    "greater_equal": "{0} >= {1}",
-    "equal": "{0} == {1}",
-    "not_equal": "{0} != {1}",
-    "logical_and": "{0} && {1}",
-    "logical_or": "{0} || {1}",
     "logical_not": "!{0}",
     "isnan": "{0} != {0}",
     "isfinite": "isfinite({0})",

@@ -128,10 +128,8 @@ def scaled_dot_product_attention(
 
 def alike(input: Any, target: Any) -> Any:
     """The target, if it has the input's shape: a loss of two that broadcast is a mean over all pairs."""
-    if np.shape(input) != np.shape(target):
-        raise ag.ShapeError(
-            f"a loss expects a target of the input's shape {np.shape(input)}, got {np.shape(target)}: reshape it"
-        )
+    if (wanted := np.shape(input)) != np.shape(target):
+        raise ag.ShapeError(f"the target has the input's shape {wanted}, got {np.shape(target)}: reshape it")
     return target
 
 
