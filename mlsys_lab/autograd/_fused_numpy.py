@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mlsys_lab.autograd.attention_rule import attention_gradients
 from mlsys_lab.autograd.network import gelu, gelu_rule, gelu_tanh, gelu_tanh_rule
 
 Array = Any  # a NumPy array, or another library's that NumPy's functions accept
@@ -176,14 +177,8 @@ def attention_backward(
     causal: bool = True, scale: float | None = None, offset: int = 0,
     out_gradients: tuple[Array, Array, Array] | None = None,
 ) -> tuple[Array, Array, Array]:  # fmt: skip
-    """Gradients by q, k and v, into `out_gradients` if given; `out`, `log_sum` are the forward pass's."""
-    weights = np.exp(_scores(q, k, causal, scale, offset) - _grouped(log_sum[..., None], k))
-    gg, qg, kg, vg = _grouped(g, k), _grouped(q, k), k[:, :, None], v[:, :, None]
-    along = (gg * _grouped(out, k)).sum(-1, keepdims=True)
-    slopes = weights * (gg @ vg.swapaxes(-1, -2) - along) * _scale(q, scale)
-    dk = (slopes.swapaxes(-1, -2) @ qg).sum(2)
-    dv = (weights.swapaxes(-1, -2) @ gg).sum(2)
-    made = (slopes @ kg).reshape(q.shape), dk, dv
+    """Gradients by q, k and v, into `out_gradients` if given; C reads forward's `out`, `log_sum`."""
+    made = attention_gradients(g, q, k, v, causal, scale, offset)
     if out_gradients is None:
         return made
     for target, gradient in zip(out_gradients, made, strict=True):

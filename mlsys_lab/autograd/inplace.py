@@ -64,6 +64,6 @@ def refuse_shared(node: Node, array: Array, views: int) -> None:
     """Refuse to change a result on the tape whose memory others name, `views` of which know of the change."""
     if sys.getrefcount(array.base) > ALONE + views:
         raise InplaceError(
-            f"the result of {node.op.name!r} shares its memory with another tensor, which would not hear of a "
-            "change in place: change a copy (x = x + y for x += y)"
+            f"the result of {node.op.name!r} shares its memory with another tensor, which would not hear of "
+            "a change in place: change a copy (x = x + y for x += y)"
         )

@@ -63,17 +63,10 @@ class Primitive:
     __slots__ = ("custom", "forward", "joint", "keeps", "name", "names", "rules", "same", "variadic", "width")
 
     def __init__(
-        self,
-        name: str,
-        forward: Callable[..., Any],
-        *rules: Callable[..., Any] | None,
-        joint: Callable[..., Any] | None = None,
-        names: str = "",
-        same: bool = True,
-        keeps: bool = False,
-        variadic: bool = False,
-        custom: bool = False,
-    ) -> None:
+        self, name: str, forward: Callable[..., Any], *rules: Callable[..., Any] | None,
+        joint: Callable[..., Any] | None = None, names: str = "", same: bool = True, keeps: bool = False,
+        variadic: bool = False, custom: bool = False,
+    ) -> None:  # fmt: skip
         self.name, self.forward, self.same, self.keeps = name, forward, same, keeps
         self.variadic, self.custom = variadic, custom
         given = names.split() or (

@@ -1,7 +1,8 @@
 """How a row comes into the table, and the short way through for elementwise operations.
 
 `Unary` and `Binary` do what `Primitive` does, for one or two tensors or a tensor and a number, without its
-detours; whatever is not plain (an observer, an override, other dtypes, an error) goes the long way.
+detours; whatever is not plain (an observer, an override, other dtypes, an error) goes the long way. Each
+fills in its node itself, since a call of Node's own would cost a tenth of an operation.
 """
 
 from __future__ import annotations

@@ -237,14 +237,9 @@ class Tensor(Operators):
 
 
 def pull(
-    outputs: Sequence[Tensor],
-    gradients: Sequence[Any],
-    arrive: Callable[[Node, Any, bool], None],
-    *,
-    wanted: Sequence[Node] = (),
-    retain_graph: bool = False,
-    create_graph: bool = False,
-) -> None:
+    outputs: Sequence[Tensor], gradients: Sequence[Any], arrive: Callable[[Node, Any, bool], None], *,
+    wanted: Sequence[Node] = (), retain_graph: bool = False, create_graph: bool = False,
+) -> None:  # fmt: skip
     """Start `walk` at some outputs; see `backward` and `ag.grad`."""
     grads: dict[Node, Any] = {}
     for output, gradient in zip(outputs, gradients, strict=True):

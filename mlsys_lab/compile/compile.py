@@ -99,10 +99,8 @@ class Compiled:
         old = list(self.programs)[-1]
         if old[1:3] != key[1:3]:
             return "another number of arguments, or other names"
-        for i, (before, now) in enumerate(zip(old, key, strict=False)):
-            if before != now:
-                return f"{spelled(now)} in place of {spelled(before)}" + (f" (argument {i - 3})" if i else "")
-        return "other nested arguments"
+        i = next(i for i, (before, now) in enumerate(zip(old, key, strict=False)) if before != now)
+        return f"{spelled(key[i])} in place of {spelled(old[i])}" + (f" (argument {i - 3})" if i else "")
 
     def say(self, line: str, level: int) -> None:
         self.events.append(line)

@@ -165,13 +165,7 @@ class ModuleList(Module):
     def append(self, module: Module) -> ModuleList:
         if not isinstance(module, Module):
             several = isinstance(module, (list, tuple))
-            remedy = (
-                f"write {type(self).__name__}(*layers)"
-                if several
-                else "a function has a module, as nn.ReLU()"
-            )
-            raise TypeError(
-                f"{type(self).__name__} expects modules, got {type(module).__name__} at {len(self)}: {remedy}"
-            )
+            remedy = "write Sequential(*layers)" if several else "for a function use a module, as nn.ReLU()"
+            raise TypeError(f"expects modules, got {type(module).__name__} at {len(self)}: {remedy}")
         setattr(self, str(len(self)), module)
         return self

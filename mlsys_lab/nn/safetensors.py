@@ -29,7 +29,7 @@ def save_safetensors(
         ValueError: a dtype that the format has not.
     """
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
-    arrays = {name: np.ascontiguousarray(array) for name, array in state_dict.items()}
+    arrays = {name: np.asarray(array, order="C") for name, array in state_dict.items()}
     end = 0
     for name, array in arrays.items():
         if array.dtype not in NAMES:
@@ -37,11 +37,7 @@ def save_safetensors(
                 f"safetensors holds {', '.join(DTYPES)}, got {array.dtype} for {name}: convert it"
             )
         start, end = end, end + array.nbytes
-        header[name] = {
-            "dtype": NAMES[array.dtype],
-            "shape": np.shape(state_dict[name]),
-            "data_offsets": [start, end],
-        }
+        header[name] = {"dtype": NAMES[array.dtype], "shape": array.shape, "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)  # the data begins at a multiple of 8
     with open(path, "wb") as file:

@@ -38,9 +38,7 @@ class Optimizer:
     moments: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
-        if not isinstance(params, Iterable):
-            raise TypeError(f"expected parameters, got {type(params).__name__}: pass model.parameters()")
-        given = list(params)
+        given = list(params) if isinstance(params, Iterable) else [params]
         if not given:
             raise ValueError(
                 f"{type(self).__name__} needs at least one parameter, got none: pass model.parameters()"
