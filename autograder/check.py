@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from autograder.assignment import Assignment, UsageError, load_assignment
+from autograder.errors import NOT_RUN
 from autograder.local import LocalSession
 from autograder.reference import reference
 from autograder.workspace import course_root
@@ -114,7 +115,8 @@ def _said(question: str, results: list[TestResult], assignment: Assignment) -> b
         return True
     from autograder.feedback import show_failure
 
-    show_failure(question, failed[0], len(results) - len(failed), len(results))
+    not_run = sum(r.message.endswith(NOT_RUN) for r in failed)
+    show_failure(question, failed[0], len(results) - len(failed), len(results), not_run)
     return False
 
 

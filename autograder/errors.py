@@ -50,6 +50,14 @@ class CallTimeout(StudentError):
         return f"{self.kind}: {self.message}"  # the grader's own words
 
 
+NOT_RUN = "not run again"
+
+
+def not_run_again(first: StudentError) -> StudentError:
+    """What the further tests of a question are told whose code was given up in an earlier one."""
+    return type(first)(first.kind, f"{first.message} earlier in this question; {NOT_RUN}")
+
+
 class WorkerDied(StudentError):
     """The student's process ended: by itself, by a crash, or by a limit."""
 

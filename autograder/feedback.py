@@ -23,16 +23,19 @@ MOST_POINTS = 10_000
 FEW = 20
 
 
-def show_failure(question: str, result: TestResult, passed: int, total: int) -> None:
+def show_failure(question: str, result: TestResult, passed: int, total: int, not_run: int = 0) -> None:
     """Print one failed test and, where two arrays differ, draw them.
 
     Args:
         question: `hw1.q1a`.
         result: the first failed test.
         passed, total: how many tests of the question pass.
+        not_run: how many were not run, since this one ran out of time.
     """
     _say(f"{question}: {passed} of {total} tests pass. First that does not: {result.title}", indent="")
     _say(result.message)
+    if not_run:
+        _say(f"Not run after it: {not_run}.")
     for line in described(result.mismatch) if result.mismatch is not None else []:
         _say(line)
     _say("Stuck? Open hint 1 below the exercise.")
@@ -60,8 +63,17 @@ def described(mismatch: Mismatch) -> list[str]:
         gap = np.abs(actual - expected)
         worst = np.unravel_index(int(np.argmax(np.where(np.isnan(gap), np.inf, gap))), gap.shape)
         place = ", ".join(str(int(i)) for i in worst)
-        lines.append(f"most off at [{place}]: expected {expected[worst]:.6g}, yours {actual[worst]:.6g}")
+        lines.append(f"most off at [{place}]: {_apart(expected[worst], actual[worst])}")
     return lines
+
+
+def _apart(expected: float, actual: float) -> str:
+    """Both values, with as many digits as it takes to tell them apart."""
+    for digits in (6, 9, 12, 17):
+        shown = f"{expected:.{digits}g}", f"{actual:.{digits}g}"
+        if shown[0] != shown[1]:
+            break
+    return f"expected {shown[0]}, yours {shown[1]}"
 
 
 def _first_off(mismatch: Mismatch, expected: np.ndarray, actual: np.ndarray) -> list[str]:
@@ -69,7 +81,7 @@ def _first_off(mismatch: Mismatch, expected: np.ndarray, actual: np.ndarray) -> 
     if expected.ndim != 1 or np.asarray(mismatch.expected).dtype.kind not in "iub":
         return []
     first = int(np.argmax(actual != expected))
-    return [f"first off at [{first}]: expected {expected[first]:.6g}, yours {actual[first]:.6g}"]
+    return [f"first off at [{first}]: {_apart(expected[first], actual[first])}"]
 
 
 def drawn(mismatch: Mismatch) -> str | None:
@@ -107,13 +119,19 @@ def _draw_lines(figure: Any, expected: np.ndarray, actual: np.ndarray) -> None:
     both.set_title("Expected (black), yours (purple)", fontsize=9)
     apart.bar(index, actual - expected, color=YOURS)
     apart.axhline(0, color=EXPECTED, linewidth=0.8)
-    apart.set_title("Difference: yours - expected", fontsize=9)
+    apart.set_title("Yours - expected", fontsize=9)
     if _far_apart(expected, actual):
         both.set_yscale("symlog")
         apart.set_yscale("symlog")
     for axes in (both, apart):
         axes.set_xlabel("index")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        _whole_ticks(axes.xaxis)
+
+
+def _whole_ticks(*each: Any) -> None:
+    """Ticks of an axis that counts: nothing lies at column 2.5, and a single row needs one tick."""
+    for axis in each:
+        axis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
 
 def _far_apart(*sides: np.ndarray) -> bool:
@@ -129,13 +147,14 @@ def _draw_grids(figure: Any, expected: np.ndarray, actual: np.ndarray) -> None:
     panels = [
         ("Expected", expected, {"vmin": finite.min(), "vmax": finite.max(), "cmap": "viridis"}),
         ("Yours", actual, {"vmin": finite.min(), "vmax": finite.max(), "cmap": "viridis"}),
-        ("Difference: yours - expected", gap, {"vmin": -reach, "vmax": reach, "cmap": "PuOr"}),
+        ("Yours - expected", gap, {"vmin": -reach, "vmax": reach, "cmap": "PuOr"}),
     ]
     for axes, (title, values, options) in zip(figure.subplots(1, 3), panels, strict=True):
         image = axes.imshow(values, aspect="auto", interpolation="nearest", **options)
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("column")
         axes.grid(False)
+        _whole_ticks(axes.xaxis, axes.yaxis)
         figure.colorbar(image, ax=axes)
     figure.axes[0].set_ylabel("row")
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from autograder.assignment import Limits
-from autograder.errors import StudentError
+from autograder.errors import CallTimeout, StudentError, not_run_again
 from autograder.time_limit import time_limit
 
 
@@ -43,9 +43,18 @@ class LocalSession:
         missing: str = "was not passed to check",
     ) -> None:
         self.printed = io.StringIO()
-        self._namespace = _Namespace(values, only, missing, _Caller(self.printed, call_s))
+        self._caller = _Caller(self.printed, call_s)
+        self._namespace = _Namespace(values, only, missing, self._caller)
 
     def student(self, question: str, hidden: bool) -> Any:
+        """The learner's namespace for a question.
+
+        Raises:
+            StudentError: a call of this question ran out of time before; it is not run again.
+        """
+        if question in self._caller.out_of_time:
+            raise not_run_again(self._caller.out_of_time[question])
+        self._caller.question = question
         return self._namespace
 
 
@@ -54,6 +63,8 @@ class _Caller:
 
     def __init__(self, printed: io.StringIO, call_s: float) -> None:
         self._printed, self._call_s = printed, call_s
+        self.question = ""
+        self.out_of_time: dict[str, StudentError] = {}
 
     def guarded(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -65,6 +76,8 @@ class _Caller:
                 raise
             except BaseException as error:
                 known = as_student_error(error)
+                if isinstance(known, CallTimeout):
+                    self.out_of_time[self.question] = known
                 if known.kind not in _SAID:
                     known.call = _shown_call(name, args, kwargs)
                 raise known from error
@@ -93,18 +106,25 @@ _SAID = ("NotImplementedError", "Timeout")
 
 
 def _shown_call(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """`f([3, 1], 2)`, shortened where an argument is long; of a function, its type."""
-    short = reprlib.Repr()
-    short.maxlist = short.maxtuple = short.maxset = short.maxdict = 8
-    short.maxstring = short.maxother = 60
-    short.maxlevel = 3
+    """`f([3, 1], 2)`, each argument shortened by itself, so that a long one hides no other."""
+    short = _Short()
+    shown = [short.repr(v) for v in args] + [f"{k}={short.repr(v)}" for k, v in kwargs.items()]
+    return f"{name}({', '.join(s if len(s) <= 90 else s[:87] + '...' for s in shown)})"[:400]
 
-    def shown(value: Any) -> str:
-        if isinstance(value, np.ndarray):
-            return f"array{value.shape} {value.dtype}" if value.size > 8 else " ".join(repr(value).split())
-        return f"a {type(value).__name__}" if callable(value) else short.repr(value)
 
-    return f"{name}({', '.join([*map(shown, args), *(f'{k}={shown(v)}' for k, v in kwargs.items())])})"[:300]
+class _Short(reprlib.Repr):
+    """The first items of containers, arrays by their shape, functions by their name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlist = self.maxtuple = self.maxset = self.maxdict = 8
+        self.maxstring = self.maxother = 60
+        self.maxlevel = 3
+
+    def repr1(self, x: Any, level: int) -> str:
+        if isinstance(x, np.ndarray):
+            return f"array{x.shape} {x.dtype}" if x.size > 8 else " ".join(repr(x).split())
+        return getattr(x, "__name__", f"a {type(x).__name__}") if callable(x) else super().repr1(x, level)
 
 
 def _own_copy(value: Any) -> Any:

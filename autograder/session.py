@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from autograder.assignment import Assignment
-from autograder.errors import CallTimeout, StudentError
+from autograder.errors import CallTimeout, StudentError, not_run_again
 from autograder.proxy import LoadReport, Worker
 from autograder.sandbox import Sandbox
 
@@ -54,8 +54,7 @@ class SandboxSession:
             self._question = question
             self._question_ends = min(time.monotonic() + self._limits.question_s, self._ends)
         if question in self._lost:
-            first = self._lost[question]
-            raise type(first)(first.kind, f"{first.message} earlier in this question; not run again")
+            raise not_run_again(self._lost[question])
         if time.monotonic() >= self._ends:
             limit = self._limits.submission_s
             raise CallTimeout("Timeout", f"the submission used up its {limit:g} s before this question")

@@ -37,6 +37,10 @@ SIDES = {
     "ours, torch's": "_autograd_ours torch",
     "ours, bf16": "_autograd_ours torch bf16",
     "ours, Haswell kernels": "_autograd_ours numpy",
+    "products alone, NumPy's BLAS": "_autograd_ours numpy alone",
+    "products alone, native": "_autograd_ours native alone",
+    "products alone, mkl": "_autograd_ours mkl alone",
+    "products alone, torch's": "_autograd_ours torch alone",
     "torch": "_autograd_torch eager",
     "torch fused=True": "_autograd_torch fused",
     "torch autocast bf16": "_autograd_torch autocast",
@@ -52,6 +56,8 @@ BARS: dict[Work, dict[str, float | None]] = {
     GPT: {"ours, NumPy's BLAS": 0.82, "ours, native": None, "ours, mkl": 0.70, "ours, torch's": None},
     CHAIN: {"ours, NumPy's BLAS": 0.40},
 }
+# A step's matrix products and nothing else: what no engine on the same provider can go below.
+ALONE = tuple(name for name in SIDES if name.startswith("products alone"))
 PEERS = ("torch fused=True", "torch.compile", "jax.jit", "HIPS autograd", "tinygrad TinyJit")
 GROWTH = (
     *(replace(MLP, batch=n) for n in (16, 256)),
@@ -180,11 +186,18 @@ class Bench:
             peers = [
                 p for p in peers if not (self.options.quick and p in ("torch.compile", "tinygrad TinyJit"))
             ]
-            costs = self.compare(work, [*bars, *extra, *peers])
+            alone = ALONE if work is not CHAIN else ()
+            costs = self.compare(work, [*bars, *extra, *alone, *peers])
             mine = [n for n in costs if n.startswith("ours")]
             for name in mine:
                 bar = bars.get(name) if judged else None
                 rows.append(row(f"{work.kind}: {name}", "torch", costs[name], costs["torch"], unit, bar))
+            for floor in (name for name in alone if name in costs):
+                name = floor.replace("products alone", "ours")
+                rows.append(
+                    row(f"{work.kind}: {name}", "its products alone", costs[name], costs[floor], unit, None)
+                )
+                rows.append(row(f"{work.kind}: {floor}", "torch", costs[floor], costs["torch"], unit, None))
             for peer in (p for p in peers if p in costs):
                 for name in [n for n in mine if n in ("ours, NumPy's BLAS", "ours, native")]:
                     rows.append(row(f"{work.kind}: {name}", peer, costs[name], costs[peer], unit, None))

@@ -68,9 +68,9 @@ nudges = [count + 1 for count in models.values()]
 ax.barh([p + 0.2 for p in place], nudges, 0.36, color=PALETTE["idle"], label="nudge each parameter")
 ax.barh([p - 0.2 for p in place], [3] * 3, 0.36, color=PALETTE["compute"], label="go backward")
 ax.set(xscale="log", xlim=(1, 1e15), yticks=place, yticklabels=models)
-ax.set_xlabel("work for one gradient (forward passes)")
+ax.set_xlabel("work for one gradient (forward passes, model)")
 ax.legend(loc="lower right")
-ax.set_title("One gradient costs three passes, whatever the size")
+ax.set_title("One gradient costs about three passes, whatever the size")
 show(fig)
 
 # %% [markdown]
@@ -149,27 +149,31 @@ def value(x):
 
 truth = float(slope_of(steps, np.longdouble(0.3))[1])  # the same chain with more digits
 h = np.logspace(-15, -1, 57)
-error = [abs((value(0.3 + step) - value(0.3)) / step - truth) / abs(truth) for step in h]
+one_way = np.array([(value(0.3 + step) - value(0.3)) / step for step in h])
+both_ways = np.array([(value(0.3 + step) - value(0.3 - step)) / (2 * step) for step in h])
 exact = abs(slope_of(steps, 0.3)[1] - truth) / abs(truth)
 
 # %%
 fig, ax = plt.subplots()
-ax.loglog(h, np.maximum(error, 1e-17), "o-", color=PALETTE["idle"], label="nudging by h")
+for mark, slopes, way in (("o-", one_way, "one way"), ("x:", both_ways, "both ways")):
+    error = np.maximum(abs(slopes - truth) / abs(truth), 1e-17)
+    ax.loglog(h, error, mark, color=PALETTE["idle"], label=f"nudging {way}")
 ax.axhline(max(exact, 1e-17), color=PALETTE["yours"], label=f"chain rule ({whose})")
-prediction(ax, predicted_h, 1e-3)
+prediction(ax, predicted_h)
 ax.legend(loc=(0.02, 0.13))
 ax.set(xlabel="step h", ylabel="relative error of the slope", ylim=(1e-17, 10))
-ax.set_title("Nudging loses half the digits at best")
+ax.set_title("Nudging one way loses half the digits at best")
 show(fig)
 
 
 # %% [markdown]
-# The best step is near $10^{-8}$, and half of the digits are gone. The chain rule is no approximation.
+# One way the best step is near $10^{-8}$: half of 16 digits are gone. Both ways, $(f(x+h)-f(x-h))/2h$, nine stay here.
+# The chain rule is no approximation.
 #
 # ## Build 2: the rule of a matrix product (15 minutes)
 #
-# Most of a network's work is $C = AB$. Let $G$ hold the slope of the loss for each element of $C$: shape $(n, m)$. Which
-# slopes follow for $A$ $(n, k)$ and for $B$ $(k, m)$? The element $A_{ij}$ meets row $j$ of $B$, and touches row $i$ of
+# Most of a network's work is $C = AB$. Let $G$ hold the slope of the loss for each element of $C$: $(n,m)$. Which
+# slopes follow for $A$ $(n,k)$ and for $B$ $(k,m)$? The element $A_{ij}$ meets row $j$ of $B$, and touches row $i$ of
 # $C$. About 1 line.
 
 # %% nbgrader={"grade": false, "grade_id": "lab04-q2", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -211,7 +215,8 @@ check("lab04.q2", matmul_vjp)
 # ## The real engine, on your rule
 #
 # `mlsys_lab.autograd` keeps a table of such rules. `ag.override("matmul", f)` puts yours in its place, and a network
-# learns handwritten digits with it; PyTorch starts from the same weights. `x` holds 64 pixels per image, `y` the digits.
+# learns handwritten digits with it; PyTorch starts from the same weights. `images` holds 64 pixels per image, `digits`
+# what they show.
 
 # %%
 from sklearn.datasets import load_digits
@@ -396,6 +401,7 @@ def squarings(depth):
     return [[]] + [[i, i] for i in range(depth)]
 
 
+# %%
 def visits_by_recursion(inputs, node):
     return sum(1 + visits_by_recursion(inputs, i) for i in inputs[node])
 
@@ -415,7 +421,7 @@ for (label, color), visits in zip(looks.items(), counted.values(), strict=True):
     ax.semilogy(depths, visits, "o-", color=color, label=label)
 prediction(ax, 16, predicted_visits)
 ax.legend(loc="upper left")
-ax.set(xlabel="squarings", ylabel="edges visited", xlim=(0, 21), ylim=(1, 1e6))
+ax.set(xlabel="squarings", ylabel="edges visited", xlim=(0, 21), ylim=(1, 1e6), xticks=depths[1::2])
 ax.set_title("Without an order, reuse doubles the work at each step")
 show(fig)
 
@@ -430,8 +436,10 @@ show(fig)
 def graph_of(result):
     """The nodes behind a result, and for each the numbers of its inputs."""
     nodes = [result.node]
-    for node in nodes:
-        nodes += dict.fromkeys(parent for parent, _, _ in node.edges if parent not in nodes)
+    for node in nodes:  # the list grows while we walk along it
+        for parent, _, _ in node.edges:
+            if parent not in nodes:
+                nodes.append(parent)
     return nodes, [[nodes.index(parent) for parent, _, _ in node.edges] for node in nodes]
 
 
@@ -441,8 +449,8 @@ def backward(result, order_of):
     order = order_of(inputs, 0)
     slopes = {0: np.ones_like(result.data)}
     for i in order:
-        for j, (_, one, values) in zip(inputs[i], nodes[i].edges, strict=True):
-            slopes[j] = slopes.get(j, 0) + one.function(slopes[i], *values)
+        for j, (_, vjp, values) in zip(inputs[i], nodes[i].edges, strict=True):
+            slopes[j] = slopes.get(j, 0) + vjp.function(slopes[i], *values)
     return nodes, order, slopes
 
 
@@ -463,23 +471,25 @@ named = {w.node: name for name, w in weights.items()}
 fig, ax = plt.subplots(figsize=(7, 3.9))
 place = {i: spot for spot, i in enumerate(order)}
 for i in order:
-    for j in [nodes.index(parent) for parent, _, _ in nodes[i].edges]:
-        bend = {"arrowstyle": "->", "connectionstyle": "arc3,rad=-0.4", "shrinkB": 8}
+    parents = [nodes.index(parent) for parent, _, _ in nodes[i].edges]
+    for k, j in enumerate(parents):
+        rad = -0.4 - 0.25 * parents[:k].count(j)  # a value used twice has two edges
+        bend = {"arrowstyle": "->", "connectionstyle": f"arc3,rad={rad}", "shrinkB": 8}
         ax.annotate("", (place[j], 0), (place[i], 0), arrowprops={**bend, "color": PALETTE["idle"]})
     label = named.get(nodes[i]) or nodes[i].op.name
     color = PALETTE["memory" if nodes[i] in named else "compute"]
     ax.plot(place[i], 0, "o", markersize=13, color=color)
-    ax.annotate(label, (place[i], -0.16), rotation=45, ha="right", va="top")
+    ax.annotate(label, (place[i], -0.16), rotation=45, ha="right", va="top", gid="said")
 ax.set(xlim=(-0.8, len(order) - 0.4), ylim=(-0.9, 1.1), yticks=[])
-ax.set_xlabel("place in the order")
+ax.set_xlabel("place in the order (orange: a weight)")
 ax.set_title(f"The tape that ran, in backward order ({whose})")
 show(fig)
 
 # %% [markdown]
 # ## Par and bonus
 #
-# Par, the lines of a short answer: 5, 1 and 9. Without points: find an order without a stack, from the serial numbers on
-# the tape's nodes.
+# Par, the lines of a short answer: 5, 1 and 9. Without points: find an order without a stack, from `node.serial`, which
+# counts the tape's nodes as they are made.
 #
 # ## What you now know
 #

@@ -66,7 +66,8 @@ print(describe())
 # %%
 import matplotlib.pyplot as plt
 
-# First public releases; papers: Bergstra 2010, Abadi 2016, Tokui 2015, Paszke 2019, Ansel 2024.
+# Theano: its HISTORY.txt; PyTorch 2: its wiki; TensorFlow: Wikipedia; Chainer: Tokui, 2015; JAX:
+# Frostig, 2018. Options: Google's research blog, 2017; pytorch.org, The road to 1.0, 2018.
 kinds = {"graph first": 1, "both": 0, "eager first": -1}
 moves = {
     "Theano": ([("Theano", 2009.3, "graph first")], "idle"),
@@ -84,18 +85,19 @@ for points, color in moves.values():
         where = {"xytext": aside, "textcoords": "offset points", "ha": "center", "gid": "said"}
         ax.annotate(f"{name}, {int(year)}", (year, kinds[kind]), **where)
 ax.set(yticks=list(kinds.values()), yticklabels=kinds, ylim=(-1.5, 1.5), xlim=(2007, 2025))
-ax.set_xlabel("year of the first public release")
+ax.set_xlabel("year of release")
 ax.set_title("From opposite ends, both came to offer both")
 show(fig)
 
 # %% [markdown]
-# **Define-then-run**: Python writes a graph down, later something else runs it. **Eager**: each line runs as Python comes
-# to it. TensorFlow and PyTorch each chose one, and added the other.
+# **Define-then-run** (elsewhere: define-and-run): Python writes a graph down, later something else runs it. **Eager**
+# (define-by-run): each line runs as Python comes to it. TensorFlow and PyTorch each chose one and added the other, first
+# as an option: TensorFlow's eager mode in 2017, PyTorch's TorchScript in 2018.
 #
 # ## Predict
 #
-# The course's lecture tells a story from before there were frameworks: 44,000 lines and six months for one network. It is
-# a story, not a measurement. A small network of two convolutions with its training loop, today: how many lines?
+# Tianqi Chen tells of 2012 (CMU 10-414/714, lecture 1): 44,000 lines and six months for one network. It is a story, not a
+# measurement. A network of two convolutions and its training loop, without loading data: how many lines today?
 
 # %% tags=["predict"]
 ### BEGIN SOLUTION
@@ -191,15 +193,18 @@ check("lab05.q1", run)
 # </details>
 
 # %%
+from functools import partial
+
 evaluate = run if solved("lab05.q1") else skip("lab05.q1")
 whose_run = "yours" if solved("lab05.q1") else "the reference"
 
 
 def watched(nodes, ran):
-    def watch(name, function):  # a function that adds its name to ran
-        return lambda *values: (ran.append(name), function(*values))[1]
+    def noting(name, function, *values):
+        ran.append(name)
+        return function(*values)
 
-    return {name: (f and watch(name, f), inputs) for name, (f, inputs) in nodes.items()}
+    return {name: (f and partial(noting, name, f), inputs) for name, (f, inputs) in nodes.items()}
 
 
 # %%
@@ -234,7 +239,7 @@ show(fig)
 # %% [markdown]
 # A graph is known before it runs: what nobody asked for (grey) costs nothing.
 #
-# ## One loss, four ways and one more
+# ## One loss, five ways and one more
 #
 # Your evaluator; TensorFlow's own graph, as in 2015; PyTorch, eager; and two that **trace** a Python function into a graph
 # when it is called: `tf.function`, `torch.compile`. This course's `compile` traces too, its gradient included, and its
@@ -394,7 +399,8 @@ def descend(turn):
 
     def step(w, x, y, real, rate):
         """real: (n, 1), 1 for an image, 0 for a row that only fills up."""
-        return w - rate * (turn(x) @ ((x @ w - y) * real))
+        count = turn(real) @ real  # (1, 1): how many images
+        return w - rate / count * (turn(x) @ ((x @ w - y) * real))
 
     return step
 
@@ -410,7 +416,7 @@ def as_found(step, w, batches, rates, size):
 
 
 # %%
-rates = [0.01 / (1 + i) for i in range(12)]
+rates = [0.6 / (1 + i) for i in range(12)]
 ragged = [(images[:n], wanted[:n]) for n in range(64, 52, -1)]
 cases = {"a new number": ([ragged[0]] * 12, rates), "a new shape": (ragged, rates[:1] * 12)}
 made = {}
@@ -437,8 +443,8 @@ show(fig)
 
 
 # %% [markdown]
-# Python values are part of the graph, so a new one needs a new graph; so does a new shape, for two of them. PyTorch makes
-# the second graph general. TensorFlow warns of this; the lab has silenced it.
+# Python values are part of the graph, so a new one needs a new graph; so does a new shape, in TensorFlow and in this
+# course's compiler. PyTorch makes the second graph general, for sizes above 1. (TensorFlow's warning is silenced.)
 #
 # ## Build 2: stop the retracing (12 minutes)
 #
@@ -450,7 +456,8 @@ def mended(step, w, batches, rates, size):
     """As `as_found`, with calls of step that differ in the numbers inside of arrays alone.
 
     step(w, x, y, real, rate) returns the next w. x: (size, d), y: (size, k), real: (size, 1) and
-    rate: () are float32 arrays. batches: pairs x (n, d), y (n, k), n at most size; rates: numbers.
+    rate: () are float32 arrays, w is (d, k). batches: pairs x (n, d), y (n, k), n at most size;
+    rates: numbers.
     """
     ### BEGIN SOLUTION
     for (x, y), rate in zip(batches, rates, strict=True):
@@ -509,7 +516,7 @@ show(fig)
 # %% [markdown]
 # ## Build 3: audit the claims (12 minutes)
 #
-# Texts say: "`tf.function` traces a function once." "A graph is faster." "A compiler saves arithmetic." Compute instead:
+# Texts say: "`tf.function` traces a function once." "A graph is faster." "Fusing saves arithmetic." Compute instead:
 # how many graphs TensorFlow makes; from which call on a graph has paid for its tracing; what a chain of elementwise
 # steps moves. One to three lines each.
 
@@ -560,7 +567,7 @@ check("lab05.q3", graphs_made, calls_to_pay, chain_bytes)
 #
 #     the number of different tuples of kinds
 #     trace over the saving, rounded down, plus 1
-#     read and write, times n, times 4; the steps count once or not at all
+#     one by one: 2 · steps · n · 4; in one loop the values between two steps are not moved
 # </details>
 
 # %% tags=["nbval-check-output"]
@@ -617,13 +624,14 @@ show(fig)
 
 
 # %% [markdown]
-# Corrected: a graph for each kind of call; faster from some call on, while calls are alike; fewer bytes, the same
-# arithmetic. And `f(1.0)` above is no misprint: the call found the graph of `1`, and got an integer.
+# Corrected: a graph for each kind of call; faster from some call on, while calls are alike; fusing saves bytes and no
+# arithmetic, while pruning and common subexpressions save arithmetic, where there is some to spare. And `f(1.0)` above is
+# no misprint: the call found the graph of `1`, and got an integer.
 #
 # ## The story, once more
 #
-# A network with two convolutions, on the digits. The function `cnn` is written once, for `mlsys_lab.nn` and for
-# `torch.nn`: frameworks converged in what they call things, too.
+# A network with two convolutions, on the digits. `mlsys_lab.nn` takes over `torch.nn`'s names, so that one text, `cnn`,
+# serves both. Loading the data is not counted.
 
 # %% tags=["nbval-check-output"]
 def cnn(nn):
@@ -696,7 +704,7 @@ show(fig)
 # ## Par and bonus
 #
 # Par, the lines of a short answer: 11, 5 and 5. Without points: give `tf.function` the option `reduce_retracing=True` and
-# draw the retraces again; what does it do that PyTorch did by itself? And where there is a C++ compiler, leave `backend`
+# draw the retraces of shapes again; what does it do that PyTorch did by itself? And where there is a C++ compiler, leave `backend`
 # out: Inductor compiles (about 14 CPU-seconds the first time, measured once). From which call on does that pay?
 #
 # ## What you now know

@@ -72,12 +72,13 @@ ax.loglog(n, attention / 1e9, "o-", color=PALETTE["memory"], label="pairs of pos
 ax.axvline(6 * width, ls="--", color=PALETTE["reference"], label=f"equal at {6 * width:,} positions")
 ax.legend()
 ax.set(xlabel="positions n", ylabel="work per layer (GFLOP, model)")
-ax.set_title("Past 4,608 positions GPT-2 works most on pairs")
+ax.set_title("Past 4,608 positions a layer of GPT-2's width works most on pairs")
 show(fig)
 
 # %% [markdown]
 # Each position asks itself and every position before it: with $n$ positions about $n^2/2$ pairs. Written plainly, all
-# $n^2$ are computed, and stored. What is bought for it, and which part of the bill can be avoided?
+# $n^2$ are computed, and stored. What is bought for it, and which part of the bill can be avoided? (GPT-2 itself ends at
+# 1,024.)
 #
 # ## A text, and the model to beat
 #
@@ -120,8 +121,8 @@ predicted_mib = 32
 # ## Build 1: who may see whom? (12 minutes)
 #
 # A model that predicts the next character must not see it. A query at position $i$ sees the keys at positions up to and
-# with $i$; with a **window** of $w$ (as in Mistral 7B) only the last $w$ of these, its own among them. Queries and keys
-# come as lists of positions, since a tile or a cache holds a part of the text. About 2 lines.
+# with $i$; with a **window** of $w$ (as in the first Mistral 7B, 2023) only the last $w$ of these, its own among them. Queries and keys
+# come as arrays of positions, since a tile or a cache holds a part of the text. About 2 lines.
 
 # %% nbgrader={"grade": false, "grade_id": "lab06-q1", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def visible(q_at, k_at, window=None):
@@ -189,7 +190,7 @@ def plain(q, k, v, may_see):
 
 
 # %%
-held_x, held_y = windows(unseen, T, 64, generator=np.random.default_rng(1))  # 64 snippets
+held_x, held_y = windows(unseen, T, 64, generator=np.random.default_rng(1))  # (64, T) each
 
 
 def held_out(model, some=None):
@@ -245,7 +246,7 @@ show(fig)
 # %% [markdown]
 # ## Break it: a mask that leaks
 #
-# Measured once, with the text of Python 3.11: 1.54 nats after 11 CPU-seconds, against the bigram's 2.32. Now one
+# Measured once, with the text of Python 3.11: 1.55 nats after 11 CPU-seconds, against the bigram's 2.32. Now one
 # character too far: each position also sees the next one, which it has to predict. What would you expect of the loss, on
 # text that was **never trained on**?
 
@@ -287,12 +288,14 @@ for one, label, color in looks:
     ax.semilogy(np.maximum(moved, 1e-8), "o-", color=PALETTE[color], label=label)
 ax.axvline(40, ls="--", color=PALETTE["reference"], label="the changed character")
 ax.legend(loc="center left")
-ax.set(xlabel="position", ylabel="change of its answer (logits)")
+ax.set(xlabel="position", ylabel="change of its answer\n(logits; 0 drawn as 1e-8)")
 ax.set_title("Only the leak lets the future change the past")
 show(fig)
 
 
 # %% [markdown]
+# The leak reaches two positions back: one per layer.
+#
 # ## Build 2: softmax in one pass (16 minutes)
 #
 # `plain` stores a score for every pair. But the result for a query is an average of values, weighted by $e^{s}$: it can
@@ -390,14 +393,13 @@ show(fig)
 
 
 # %% [markdown]
-# ## The trained model, on your masks and your pass
+# ## The trained model, on masks and one pass
 #
-# The same weights, now with `fold` inside, tile after tile: 16 queries against 16 keys. Does the model notice? Two
-# details: tiles that the mask hides whole are skipped; and keys come latest first, since a query sees itself: so its
-# first block has a visible key, also with a window.
+# The same weights, now with `fold` inside, tile after tile: 16 queries against 16 keys. Does the model notice? Tiles that
+# the mask hides whole are skipped; keys come latest first, so that each query's first block has a visible key: itself.
 #
-# About five characters of context pay; this small model, trained for seconds, gains little from more: a window of 8
-# costs it some 0.04 nat.
+# About five characters of context pay; this small model gains little from more: a window of 8 costs it some 0.04 nat. Two
+# layers of such windows reach 15 characters: the second looks at positions that have looked themselves.
 
 # %%
 def tiled(q, k, v, may_see, tile=16):
@@ -575,19 +577,19 @@ right.legend(handles=right.lines[2:3], loc="lower right")
 left.set(ylabel="moved (MiB, counted)", ylim=(0.1, 1e3))
 right.set_ylabel("taken at the peak (MiB, measured)")
 left.set_title("Moved: less, still quadratic")
-right.set_title("Held: at most linear")
+right.set_title("Taken at the peak: at most linear")
 show(fig)
 
 # %% [markdown]
-# At 2,048 positions, scores and their exponentials, two $n \times n$ arrays of 16 MiB, live at once: 32 MiB.
+# At 2,048 positions two arrays of 16 MiB, scores and exponentials, live at once.
 #
-# **Audit the claim**: "FlashAttention needs linear memory." It *holds* linear memory at most (right). What it *moves*
-# stays quadratic (left), over the queries per tile. Tiles of 256 queries and 64 keys just fit the 227 KiB of a
-# block of threads on an H100 (NVIDIA, Hopper Tuning Guide). And the work?
+# FlashAttention (Dao and others, 2022) is such tiles in one GPU kernel. **Audit the claim**: "It needs linear memory."
+# What its tiles hold does not grow with $n$; what the process takes (right) grows with the result; what moves (left)
+# stays quadratic. Tiles of 256 and 64 rows fit an H100 block's 227 KiB (NVIDIA, Hopper Tuning Guide).
 #
 # ## The real libraries
 #
-# PyTorch's `scaled_dot_product_attention` and this course's `ag.attention` are compiled. `exact` holds both to yours.
+# PyTorch's attention and this course's are compiled. `exact` holds both to the pass.
 
 # %% tags=["nbval-check-output"]
 import time
@@ -617,7 +619,7 @@ def seconds(way, head):
 
 results = [np.asarray(way(*heads[1], Slow())) for way in (tiled_counted, by_torch, by_engine)]
 exact = [np.allclose(results[0], other, rtol=1e-3, atol=1e-5) for other in results[1:]]
-print("your pass agrees with PyTorch and with the engine:", exact)
+print("the pass agrees with PyTorch and with the engine:", exact)
 ways = {"all pairs, NumPy": plain_counted, f"tiles, pass: {whose_fold}": tiled_counted}
 ways |= {"PyTorch": by_torch, "this engine": by_engine}
 times = {name: [seconds(way, head) for head in heads] for name, way in ways.items()}
@@ -635,7 +637,7 @@ ax.set_title("Tiles save bytes, not work: time stays quadratic")
 show(fig)
 
 # %% [markdown]
-# Your tiles gain no time here: each costs a turn of a Python loop, some ten short NumPy calls. The libraries compile that
+# The tiles gain no time here: each costs a turn of a Python loop, some ten short NumPy calls. The libraries compile that
 # loop.
 #
 # ## Par and bonus
@@ -645,9 +647,10 @@ show(fig)
 #
 # ## What you now know
 #
-# Attention compares every pair of positions, so its work grows with $n^2$ however it is programmed. Its memory need not:
-# an average with running sums holds one tile at a time and gives the same numbers. A mask decides what a model may know,
-# and a wrong one shows in no loss, only in what the model writes or in a test of causality.
+# Attention over all earlier positions compares every pair, so its work grows with $n^2$ however it is programmed; only a
+# window changes that. Its memory need not: an average with running sums holds one tile at a time and gives the same
+# numbers. A mask decides what a model may know, and one that leaks raises no loss: it shows in what the model writes, or
+# in a test of causality.
 #
 # Where this is wrong: caches, not a counter, decide which bytes of a CPU move, and the small text makes every loss here a
 # property of this text.

@@ -103,9 +103,9 @@ points = 20
 clean_start = 2
 preload = ["numpy"]
 [limits]
-call_s = 2
-question_s = 6
-submission_s = 20
+call_s = 1
+question_s = 3
+submission_s = 12
 memory_mb = 512
 [questions.q1]
 title = "Double"

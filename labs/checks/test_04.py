@@ -17,18 +17,21 @@ TRIPLE = (lambda x: 3 * x, lambda x: 3.0)
 def test_each_slope_is_taken_where_its_step_is(student):
     """Chains of squares, sines and triples, in both orders, have the slope of the whole."""
     for x in (0.5, -1.25, 2.0):
-        close(student.chain_rule([SQUARE, SINE], x), (math.sin(x * x), 2 * x * math.cos(x * x)), rtol=1e-12)
-        close(student.chain_rule([SINE, SQUARE], x), (math.sin(x) ** 2, math.sin(2 * x)), rtol=1e-12)
-        close(student.chain_rule([TRIPLE, SQUARE, TRIPLE], x), (27 * x * x, 54 * x), rtol=1e-12)
+        for names, steps, asked in (
+            ("square, sine", [SQUARE, SINE], (math.sin(x * x), 2 * x * math.cos(x * x))),
+            ("sine, square", [SINE, SQUARE], (math.sin(x) ** 2, math.sin(2 * x))),
+            ("triple, square, triple", [TRIPLE, SQUARE, TRIPLE], (27 * x * x, 54 * x)),
+        ):
+            close(student.chain_rule(steps, x), asked, rtol=1e-12, input={"steps": names, "x": x})
 
 
 @pytest.mark.question("q1")
 @pytest.mark.points(1)
 def test_chains_of_any_length(student):
     """No step changes nothing, and ten squarings are a power."""
-    close(student.chain_rule([], 7.0), (7.0, 1.0))
-    x = 1.001
-    close(student.chain_rule([SQUARE] * 10, x), (x**1024, 1024 * x**1023), rtol=1e-9)
+    close(student.chain_rule([], 7.0), (7.0, 1.0), input={"steps": "none", "x": 7.0})
+    x, asked = 1.001, (1.001**1024, 1024 * 1.001**1023)
+    close(student.chain_rule([SQUARE] * 10, x), asked, rtol=1e-9, input={"steps": "ten squares", "x": x})
 
 
 def nudged(g, a, b, which, h=1e-6):

@@ -70,6 +70,10 @@ def state_at_once(scores, values):
     return top, weights.sum(1), np.einsum("nb,bd->nd", weights, values.astype(np.float64))
 
 
+def named(state):
+    return dict(zip(("top", "total", "mixed"), state, strict=True))
+
+
 @pytest.mark.question("q2")
 @pytest.mark.points(2)
 def test_blocks_give_what_all_scores_at_once_give(student, rng):
@@ -79,18 +83,16 @@ def test_blocks_give_what_all_scores_at_once_give(student, rng):
         for order in (1, -1):
             scores = np.sort(rng.normal(size=(5, 12)) * 4, axis=1)[:, ::order].copy()
             scores[2] = rng.permutation(scores[2])
-            given = {"scores": scores, "values": values, "sizes": sizes}
-            close(
-                tuple(fold_all(student, scores, values, sizes)), state_at_once(scores, values),
-                rtol=1e-9, atol=1e-12, input=given,
-            )  # fmt: skip
+            given = {"sizes": sizes, "scores": scores, "values": values}
+            got, asked = fold_all(student, scores, values, sizes), state_at_once(scores, values)
+            close(named(got), named(asked), rtol=1e-9, atol=1e-12, input=given)
 
 
 def hold_result(student, scores, values):
     """The average that the state stands for."""
     _, total, mixed = fold_all(student, scores, values, [4, 4, 4])
     asked = state_at_once(scores, values)
-    given = {"scores": scores, "values": values, "sizes": [4, 4, 4]}
+    given = {"sizes": [4, 4, 4], "scores": scores, "values": values}
     average = np.asarray(mixed) / np.asarray(total)[:, None]
     close(average, asked[2] / asked[1][:, None], rtol=1e-4, atol=1e-5, input=given)
 

@@ -1,4 +1,4 @@
-"""C source built once per machine, kept in the user's cache, loaded by ctypes.
+"""C source built once per machine, kept in the user's cache, loaded by ctypes or as an extension of CPython.
 
 The name of a cached library is the hash of all that went into it (source, flags, compiler, processor) and the
 hash of what came out: one rename publishes it, two builders do not disturb each other, damage shows.
@@ -16,10 +16,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from dataclasses import dataclass
 from functools import cache
+from importlib import resources
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from pathlib import Path
+from typing import Any
 
 log = logging.getLogger("mlsys_lab.native")
 OFF = "MLSYS_LAB_NO_COMPILER"
@@ -225,3 +229,34 @@ def load(source: str, *, name: str, flags: tuple[str, ...] = ()) -> ctypes.CDLL:
         except OSError as error:
             raise NativeError(f"{path.name}: {error}") from None
     return _loaded[key]
+
+
+@cache
+def extension(package: str, file: str) -> Any:
+    """The module that a C file of a package makes of CPython, for work that Python's own objects are.
+
+    Args:
+        package: where the file lies, e.g. "mlsys_lab.autograd".
+        file: its name; without ".c" that of the module, whose PyInit function it defines.
+
+    Returns:
+        None where it cannot be: no compiler, no Python.h, an interpreter that is not CPython with its lock,
+        Windows (whose linker wants more), or a refusal to load. Asked once per process.
+    """
+    include = Path(sysconfig.get_path("include"))
+    unlocked = sysconfig.get_config_var("Py_GIL_DISABLED") or sys.implementation.name != "cpython"
+    if unlocked or sys.platform == "win32" or not (include / "Python.h").is_file():
+        return None
+    # No source reads ABI; it puts the name of Python's binary interface into the hash.
+    flags = (f"-I{include}", f'-DABI="{sysconfig.get_config_var("EXT_SUFFIX")}"')
+    later = ("-undefined", "dynamic_lookup") if sys.platform == "darwin" else ()  # Python's functions
+    name = file.removesuffix(".c")
+    try:
+        source = resources.files(package).joinpath(file).read_text(encoding="utf-8")
+        path = str(build(source, name=name, flags=(*flags, *later)))
+        loader = ExtensionFileLoader(f"{package}.{name}", path)
+        module = importlib.util.module_from_spec(ModuleSpec(loader.name, loader, origin=path))
+        loader.exec_module(module)
+    except (NativeError, ImportError, OSError):
+        return None
+    return module

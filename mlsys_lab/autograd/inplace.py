@@ -36,9 +36,10 @@ def note_change(array: Array) -> None:
 
 def check_unchanged(tape: list[Node]) -> None:
     """Raise InplaceError where a value that a node of the tape saved was changed since."""
+    oldest = next((node.serial for node in reversed(tape) if node.op is not None), 0)
     saved = (
         (node, value)
-        for node in tape
+        for node in (tape if oldest < latest_change else ())
         if node.serial < latest_change
         for _, _, values in node.edges or ()
         for value in values

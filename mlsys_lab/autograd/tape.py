@@ -54,7 +54,7 @@ class Node:
     grad: Any  # of a leaf: a Tensor or None
     ready: list[Callable[[], None]] | None
 
-    def __init__(self, op: Any, edges: list[Any], data: Array) -> None:
+    def __init__(self, op: Any, edges: Sequence[Any], data: Array) -> None:
         self.serial = serial()
         self.op = op
         self.edges = edges
@@ -88,13 +88,16 @@ def tape_of(roots: Sequence[Node]) -> list[Node]:
                 f"backward reached {node.op.name!r}, whose part of the tape an earlier backward has freed: "
                 "pass retain_graph=True to that backward, or compute the result again"
             )
-        for parent, _, _ in node.edges:
-            for one in parent if type(parent) is tuple else (parent,):
-                if one is None:
+        for parents, _, _ in node.edges:
+            if type(parents) is not tuple:
+                if parents.op is not None:
+                    stack.append(parents)
                     continue
-                if one.op is not None:
+                parents = (parents,)
+            for one in parents:
+                if one is not None and one.op is not None:
                     stack.append(one)
-                else:
+                elif one is not None:
                     place[one] = min(place.get(one, number), number - 0.5)
     return sorted(place, key=place.__getitem__, reverse=True)
 

@@ -7,8 +7,10 @@ than the picture.
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from html import escape
 from io import BytesIO
+from types import EllipsisType
 from typing import Any
 
 import numpy as np
@@ -18,9 +20,15 @@ from mlsys_lab._core.style import PALETTE
 MOST_BARS = 12
 
 
-def prediction(axes: Any, x: float | None, y: float | None) -> None:
-    """Draw a learner's prediction as a hollow marker at (x, y), in the axes' units; nothing for None."""
+def prediction(axes: Any, x: float | None, y: float | EllipsisType | None = ...) -> None:
+    """Draw a learner's prediction as a hollow marker at (x, y), in the axes' units; nothing for None.
+
+    Without y it is one of x alone: a line at x.
+    """
     if x is None or y is None:
+        return
+    if y is ...:
+        axes.axvline(x, ls=":", color=PALETTE["yours"], label="your prediction")
         return
     axes.plot(x, y, "o", markersize=12, mfc="none", color=PALETTE["yours"], label="your prediction")
     axes.annotate(
@@ -78,7 +86,7 @@ def _sentences(axes: Any) -> list[str]:
         said.append(f"{title}.".replace("\n", " "))
     names = [(k, label) for k, label in (("x", axes.get_xlabel()), ("y", axes.get_ylabel())) if label]
     if names:
-        said.append("; ".join(f"{k}: {label}" for k, label in names) + ".")
+        said.append("; ".join(f"{k}: {label}" for k, label in names).replace("\n", " ") + ".")
     said += [_bars(axes, group) for group in axes.containers if hasattr(group, "patches")]
     said += [_line(line) for line in axes.get_lines() if not line.get_label().startswith("_")]
     said += [text.get_text().replace("\n", "; ") + "." for text in axes.texts if text.get_gid() == "said"]
@@ -87,16 +95,37 @@ def _sentences(axes: Any) -> list[str]:
 
 def _bars(axes: Any, group: Any) -> str:
     flat = group.orientation == "horizontal"
-    axis = axes.yaxis if flat else axes.xaxis
-    ticks = dict(zip(axis.get_ticklocs(), (t.get_text() for t in axis.get_ticklabels()), strict=False))
+    named = _names(axes.yaxis if flat else axes.xaxis)
     said = []
     for bar in group.patches[:MOST_BARS]:
         place = bar.get_y() + bar.get_height() / 2 if flat else bar.get_x() + bar.get_width() / 2
         value = bar.get_width() if flat else bar.get_height()
-        name = next((text for tick, text in ticks.items() if abs(tick - place) < 1e-6), f"{_number(place)}")
-        said.append(f"{name} {_number(value)}")
+        said.append(f"{named(place)} {_number(value)}")
     more = f", and {len(group.patches) - MOST_BARS} more" if len(group.patches) > MOST_BARS else ""
-    return f"Bars: {', '.join(said)}{more}."
+    label = "" if group.get_label().startswith("_") else f' "{group.get_label()}"'
+    return f"Bars{label}: {', '.join(said)}{more}."
+
+
+def _names(axis: Any) -> Callable[[float], str]:
+    """What a bar at some place is called: by its tick, which has a name for all that stands around it.
+
+    Ticks that only count along the axis are names of their own places alone.
+    """
+    from matplotlib.category import StrCategoryLocator
+    from matplotlib.ticker import FixedLocator, ScalarFormatter
+
+    labels = [label.get_text() for label in axis.get_ticklabels()]
+    ticks = dict(zip(map(float, axis.get_ticklocs()), labels, strict=False))
+    spaces = np.diff(sorted(ticks))
+    given = isinstance(axis.get_major_locator(), FixedLocator | StrCategoryLocator)
+    words = given and not isinstance(axis.get_major_formatter(), ScalarFormatter)
+    reach = 1e-6 if not words else spaces.min() / 2 if spaces.size else 0.5
+
+    def named(place: float) -> str:
+        near = min(ticks, key=lambda tick: abs(tick - place), default=np.inf)
+        return ticks[near] if abs(near - place) < reach else _number(place)
+
+    return named
 
 
 def _line(line: Any) -> str:
@@ -108,6 +137,8 @@ def _line(line: Any) -> str:
         return f'Point "{name}": ({_number(x[0])}, {_number(y[0])}).'
     if x.size == 2 and y[0] == y[1] and tuple(x) == (0.0, 1.0):
         return f'Bound "{name}": {_number(y[0])}.'
+    if x.size == 2 and x[0] == x[1] and tuple(y) == (0.0, 1.0):
+        return f'Line "{name}": at x {_number(x[0])}.'
     first, last = (f"({_number(x[i])}, {_number(y[i])})" for i in (0, -1))
     return f'Line "{name}": {x.size} points from {first} to {last}.'
 

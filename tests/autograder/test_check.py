@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from autograder import check as module
 from autograder.assignment import Limits, load_assignment
 from autograder.check import check, skip, solved
 from autograder.compare import Mismatch, close
+from autograder.errors import StudentError
 from autograder.feedback import described, drawn
+from autograder.local import LocalSession
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +89,14 @@ def test_an_input_changed_in_place_does_not_change_the_test(capsys):
     assert check("toy.q1", in_place)
 
 
+SECOND = """
+@pytest.mark.question("q1")
+@pytest.mark.points(1)
+def test_once_more(student):
+    student.double(1)
+"""
+
+
 def _hasty(folder):
     return replace(load_assignment(folder), limits=Limits(call_s=0.2))
 
@@ -107,6 +119,27 @@ def test_a_loop_without_end_is_ended_and_said(swallowed, capsys, monkeypatch):
     assert not check("toy.q1", loops)
     assert "Timeout: no answer within 0.2 s" in capsys.readouterr().out
     assert len(kept) == (3 if swallowed is BaseException else 0)
+
+
+def test_a_question_that_ran_out_of_time_is_not_run_again(toy, tmp_path, capsys, monkeypatch):
+    shutil.copytree(toy, tmp_path / "assignments" / "toy")
+    monkeypatch.setenv("MLSYS_LAB_COURSE", str(tmp_path))
+    with (tmp_path / "assignments" / "toy" / "tests" / "public" / "test_toy.py").open("a") as file:
+        file.write(SECOND)
+    called = []
+
+    def loops(x):
+        called.append(1)
+        while True:
+            pass
+
+    monkeypatch.setattr("autograder.check.load_assignment", _hasty)
+    assert not check("toy.q1", loops)
+    said = capsys.readouterr().out
+    assert len(called) == 1
+    assert "0 of 2 tests pass" in said
+    assert "Timeout: no answer within 0.2 s" in said
+    assert "Not run after it: 1." in said
 
 
 def test_an_interrupted_check_prints_one_line(capsys):
@@ -142,6 +175,25 @@ def test_the_drawing_has_its_words_as_alternative_text(shape):
     assert any("most off at [" in line and "expected 3, yours 5" in line for line in described(mismatch))
 
 
+def test_values_that_print_alike_are_shown_with_the_digits_that_tell_them_apart():
+    said = described(_mismatch((0.3, 0.96891242171), (0.3, 0.96891242211)))
+    assert said[-1] == "most off at [1]: expected 0.96891242211, yours 0.96891242171"
+    assert described(_mismatch([1, 2], [1, 3]))[-1] == "most off at [1]: expected 3, yours 2"
+    assert "expected 12345678, yours 12345679" in described(_mismatch([12345679], [12345678]))[-1]
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (1, 4), (4, 1), (3, 3), (7,), (40,)])
+def test_no_tick_of_a_drawing_lies_between_two_elements(shape, monkeypatch):
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+    drawn(_mismatch(np.zeros(shape), np.ones(shape)))
+    for axes in figures[0].axes:
+        if axes.get_label() != "<colorbar>":
+            kept = [axes.xaxis] if len(shape) == 1 else [axes.xaxis, axes.yaxis]
+            assert all(float(t).is_integer() for axis in kept for t in axis.get_ticklocs())
+    assert [a.get_title() for a in figures[0].axes if "ours -" in a.get_title()] == ["Yours - expected"]
+
+
 def test_no_drawing_where_there_is_nothing_to_draw():
     assert drawn(_mismatch(1.0, 2.0)) is None
     assert drawn(_mismatch("a", "b")) is None
@@ -158,6 +210,21 @@ def test_an_error_names_the_call_that_raised(capsys):
     assert not check("toy.q1", raises)
     assert "KeyError: 'missing'" in (said := " ".join(capsys.readouterr().out.split()))
     assert "in double(array(" in said
+
+
+def test_a_long_argument_of_the_call_hides_no_other():
+    def named(a):
+        return a
+
+    def run(nodes, fetches, feeds, *, bias):
+        return {}["missing"]
+
+    table = {f"name {i}": (named, [f"name {i + 1}"]) for i in range(30)}
+    with pytest.raises(StudentError) as caught:
+        LocalSession({}, run).student("q1", False).run(table, ["last"], {"a": np.zeros(9)}, bias=0.5)
+    said = caught.value.public()
+    assert "run({'name 0': (named, ['name 1'])" in said
+    assert said.endswith("..., ['last'], {'a': array(9,) float64}, bias=0.5)")
 
 
 def test_what_the_function_prints_is_shown_below_and_capped(capsys):

@@ -121,16 +121,16 @@ HAND_INS = [
         "infinite loop",
         code("loop", f"{MEAN}def double(x):\n    while True: pass\n"),
         HALF,
-        "no answer within 2 s",
+        "no answer within 1 s",
     ),
     HandIn(
         "loop that swallows Ctrl-C",
         code("stub", stubborn_loop("KeyboardInterrupt")),
         HALF,
-        "no answer within 2 s",
+        "no answer within 1 s",
     ),
     HandIn(
-        "loop that swallows all", code("born", stubborn_loop("BaseException")), HALF, "no answer within 2 s"
+        "loop that swallows all", code("born", stubborn_loop("BaseException")), HALF, "no answer within 1 s"
     ),
     HandIn(
         "os._exit(0)",

@@ -110,7 +110,7 @@ def chromium(browser: str) -> Iterator[Any]:
 
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=browser, headless=True, args=list(QUIET))
-        yield started
+        yield started.new_context(viewport={"width": 1200, "height": 900})  # what one page loaded serves all
         started.close()
 
 
@@ -127,7 +127,7 @@ def wait_for(holds: Any, seconds: float, claim: str) -> None:
     ends = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < ends, f"not within {seconds:g} s: {claim}"
-        time.sleep(0.1)
+        time.sleep(0.25)
 
 
 class Notebook:
@@ -135,7 +135,7 @@ class Notebook:
 
     def __init__(self, chromium: Any, address: str, path: str) -> None:
         self.address, self.path, self.foreign = address, path, []
-        self.page = chromium.new_page(viewport={"width": 1200, "height": 900})
+        self.page = chromium.new_page()
         self.page.set_default_timeout(60_000)
         self.page.on("request", self._note)
         self.page.goto(f"{address}/lab/tree/{path}?token={TOKEN}&reset")

@@ -36,6 +36,21 @@ def test_lines_say_where_they_start_and_end_and_bounds_where_they_lie(axes):
     assert text_of(axes.figure) == f'{line} Bound "24 GB": 24. {marks}'
 
 
+def test_bars_beside_a_tick_have_its_name_and_each_row_of_bars_its_own(axes):
+    axes.barh([0.2, 1.2], [5, 6], 0.36, label="before")
+    axes.barh([-0.2, 0.8], [3, 4], 0.36, label="after")
+    axes.set(yticks=[0, 1], yticklabels=["small", "large"])
+    assert text_of(axes.figure) == 'Bars "before": small 5, large 6. Bars "after": small 3, large 4.'
+
+
+def test_a_tick_that_counts_is_no_name_for_the_bars_beside_it(axes):
+    axes.bar([0, 1, 2, 3], [9, 8, 7, 6])
+    axes.set(xlim=(-30, 30))
+    assert text_of(axes.figure) == "Bars: 0 9, 1 8, 2 7, 3 6."
+    axes.set(xticks=[0, 10])
+    assert text_of(axes.figure) == "Bars: 0 9, 1 8, 2 7, 3 6."
+
+
 def test_many_bars_are_counted_and_not_all_read_out(axes):
     axes.barh([str(i) for i in range(20)], list(range(20)))
     assert text_of(axes.figure).endswith("11 11, and 8 more.")
@@ -48,6 +63,13 @@ def test_no_prediction_draws_nothing_and_one_is_hollow(axes):
     (marker,) = axes.get_lines()
     assert marker.get_markerfacecolor() == "none"
     assert to_hex(marker.get_color()).upper() == PALETTE["yours"]
+
+
+def test_a_prediction_of_a_place_alone_is_a_line_there(axes):
+    prediction(axes, None)
+    assert not axes.get_lines()
+    prediction(axes, 0.25)
+    assert text_of(axes.figure) == 'Line "your prediction": at x 0.25.'
 
 
 def test_outside_a_notebook_the_words_are_printed_and_the_figure_is_closed(axes, capsys):

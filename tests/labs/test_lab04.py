@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from autograder.feedback import described
 from autograder.local import LocalSession
 from autograder.reference import reference
 from autograder.run_tests import run_tests
@@ -125,6 +126,12 @@ def each_use_once(inputs, root):
 )
 def test_a_wrong_solution_loses_points(question, wrong):
     assert failed(question, wrong)
+
+
+def test_a_chain_that_fails_is_named_with_its_start():
+    results = run_tests(CHECKS, LocalSession({}, slopes_at_the_start), seed=7, question="q1")
+    first = next(r for r in results if not r.passed)
+    assert described(first.mismatch)[0] == "input:    {'steps': 'square, sine', 'x': 0.5}"
 
 
 @pytest.mark.parametrize("question", ["q1", "q2", "q3"])

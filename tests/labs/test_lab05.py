@@ -11,8 +11,12 @@ import numpy as np
 import pytest
 
 from autograder.local import LocalSession
+from autograder.pair import read_source
 from autograder.reference import reference
 from autograder.run_tests import run_tests
+from mlsys_lab import autograd as ag
+from mlsys_lab.compile import bytes_moved
+from mlsys_lab.compile import compile as capture
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECKS = [ROOT / "labs" / "checks" / "test_05.py"]
@@ -220,6 +224,15 @@ def test_a_check_of_the_evaluator_says_what_went_wrong(wrong, said):
     assert any(said in r.message for r in results), [r.message for r in results]
 
 
+def test_a_scalar_that_is_no_array_is_told_how_to_make_one():
+    def mended(step, w, batches, rates, size):
+        return padded(step, w, batches, rates, size, rate=np.float32)
+
+    results = run_tests(CHECKS, LocalSession({}, mended), seed=7, question="q2")
+    (found,) = (r.message for r in results if not r.passed)
+    assert "np.array(rate, np.float32) is an array without axes" in found
+
+
 def spelled(value):
     return str((value.dtype, value.shape)) if isinstance(value, np.ndarray) else repr(value)
 
@@ -276,6 +289,36 @@ def test_reading_a_reference_imports_no_framework():
     assert done.stdout == "set()\n"
 
 
+def test_rows_that_fill_up_change_the_step_of_the_lab_where_they_are_not_marked():
+    cells = read_source(ROOT / "labs" / "05_frameworks.py").cells
+    (cell,) = (c.source for c in cells if "def descend(" in c.source)
+    space: dict[str, Any] = {"np": np}
+    exec(cell.partition("\n\nturns = ")[0], space)
+    step, rng = space["descend"](np.transpose), np.random.default_rng(5)
+    w, x, y = (rng.normal(size=size) for size in ((4, 3), (5, 4), (5, 3)))
+    by_hand = w - 0.5 * np.mean([np.outer(a, a @ w - b) for a, b in zip(x, y, strict=True)], axis=0)
+    np.testing.assert_allclose(step(w, x, y, np.ones((5, 1)), 0.5), by_hand, rtol=1e-12)
+    filled = [np.pad(a, ((0, 3), (0, 0))) for a in (x, y, np.ones((5, 1)))]
+    np.testing.assert_allclose(step(w, *filled, 0.5), by_hand, rtol=1e-12)
+    assert np.abs(step(w, *filled[:2], np.ones((8, 1)), 0.5) - by_hand).max() > 0.01
+
+
+def test_fusing_saves_bytes_and_common_subexpressions_save_arithmetic():
+    def found(function, *passes):
+        compiled = capture(function)
+        compiled(ag.Tensor(np.ones(1000, np.float32)))
+        graphs = [compiled.graph(name) for name in passes]
+        return [str(g).count(" = ") - str(g).count(" = input(") for g in graphs], [
+            bytes_moved(g) for g in graphs
+        ]
+
+    operations, moved = found(lambda x: ag.tanh(ag.exp(-x)), "capture", "plan")
+    assert operations == [3, 3]
+    assert moved == [24_000, 8_000]
+    operations, _ = found(lambda x: ag.exp(x + 1) * ag.exp(x + 1), "capture", "cse")
+    assert operations == [5, 3]
+
+
 #: What the lab's text and docstrings say of the frameworks, asked of them in one process of its own.
 FACTS = """
 import os
@@ -306,7 +349,7 @@ rate = 0.0
 print(before, float(traced(tf.ones(1))[0]), float(compiled(torch.ones(1))[0]))
 
 numbers = [(torch.ones(4), 1 / (2 + i)) for i in range(12)]
-for calls in (numbers, [(torch.ones(9 - i), 0.5) for i in range(6)]):
+for calls in (numbers, *([(torch.ones(n), 0.5) for n in sizes] for sizes in ((9, 8, 7, 6), (9, 8, 7, 1)))):
     torch.compiler.reset(); seen.clear()
     step = torch.compile(lambda x, rate: x * rate, backend=backend)
     for call in calls: step(*call)
@@ -319,4 +362,4 @@ def test_what_the_lab_says_of_tracing_holds_in_tensorflow_and_pytorch(packages):
     done = subprocess.run(
         [sys.executable, "-c", FACTS], cwd=ROOT, capture_output=True, text=True, check=True, timeout=300
     )
-    assert done.stdout.splitlines() == ["1 3", "1 3", "int32 int32", "(2.0, 2.0) 2.0 0.0", "2", "2"]
+    assert done.stdout.splitlines() == ["1 3", "1 3", "int32 int32", "(2.0, 2.0) 2.0 0.0", "2", "2", "3"]

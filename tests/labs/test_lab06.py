@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from autograder.feedback import described
 from autograder.local import LocalSession
 from autograder.pair import read_source
 from autograder.reference import reference
@@ -173,6 +174,14 @@ def test_a_wrong_solution_loses_points(question, wrong):
 def test_a_float_that_is_right_is_told_that_an_integer_is_asked_for():
     results = run_tests(CHECKS, LocalSession({}, floats), seed=7, question="q3")
     assert all("an integer is asked for" in r.message for r in results)
+
+
+@pytest.mark.parametrize(("wrong", "part"), [(total_not_rescaled, "total"), (mixed_not_rescaled, "mixed")])
+def test_a_part_of_the_state_that_is_wrong_is_named(wrong, part):
+    results = run_tests(CHECKS, LocalSession({}, wrong), seed=7, question="q2")
+    first = next(r for r in results if not r.passed)
+    assert f"['{part}']" in first.message
+    assert described(first.mismatch)[0].startswith("input:    {'sizes': [")
 
 
 def cell_with(words: str) -> str:
