@@ -173,7 +173,7 @@ def cross_entropy(logits: Any, target: Any, *, reduction: str = "mean", ignore_i
     Returns:
         One number, or (...) for "none".
     """
-    if np.asarray(target).dtype.kind not in "iu":
+    if target.dtype.kind not in "iu":
         raise DtypeError(f"cross_entropy expects integer classes, got {target.dtype}: .astype('int64') first")
     return cross_entropy_row(logits, target, reduction, ignore_index)
 

@@ -145,7 +145,7 @@ def walk(
                 values = node.op.tracked(node, values, rule)
             grad = rule.function(g, *values)
             if type(parent) is tuple or parent in grads or parent.op is None or unlike(grad, parent):
-                add(grads, owned, parent, grad, g, node.op.custom)
+                accumulate(grads, owned, parent, grad, g, node.op.custom)
             else:
                 grads[parent] = grad
         if free and node.op is not None:
@@ -167,7 +167,9 @@ def unlike(grad: Any, node: Node) -> bool:
     return grad.dtype is not node.dtype or grad.shape != node.shape
 
 
-def add(grads: dict[Node, Any], owned: set[Node] | None, node: Any, part: Any, g: Any, custom: bool) -> None:
+def accumulate(
+    grads: dict[Node, Any], owned: set[Node] | None, node: Any, part: Any, g: Any, custom: bool
+) -> None:
     """Add one path's gradient to a node's, in place where the sum is the engine's own array.
 
     Args:
@@ -181,7 +183,7 @@ def add(grads: dict[Node, Any], owned: set[Node] | None, node: Any, part: Any, g
     if type(node) is tuple:
         for one, its in zip(node, part):  # noqa: B905
             if one is not None and its is not None:
-                add(grads, owned, one, its, g, custom)
+                accumulate(grads, owned, one, its, g, custom)
         return
     if unlike(part, node):
         part = part if part.shape == node.shape else unbroadcast(part, node.shape)

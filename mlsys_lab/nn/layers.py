@@ -156,7 +156,9 @@ class Sequential(ModuleList):
 
     def forward(self, x: Any) -> Any:
         waiting: Linear | None = None
-        for module in self:
+        for module in vars(self).values():
+            if not isinstance(module, Module):
+                continue
             if waiting is not None:
                 x = activated(waiting, module, x) if hasattr(module, "after") else module(waiting(x))
                 waiting = None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from itertools import groupby
 from typing import Any, ClassVar
 
 import numpy as np
@@ -112,13 +111,15 @@ class Optimizer:
     ) -> None:
         """One call for the stretch, or one per part whose parameters have taken equally many steps."""
         start = arena.spans[first].start
-        parts = zip(arena.parameters[first:last], arena.spans[first:last], strict=True)
-        for taken, run in groupby(parts, lambda part: self._steps.get(id(part[0]), 0)):
-            alike, spans = zip(*run, strict=True)
-            span = slice(spans[0].start, spans[-1].stop)
+        ids = [id(p) for p in arena.parameters[first:last]]
+        while first < last:
+            taken = self._steps.get(ids[0], 0)
+            alike = next((i for i, key in enumerate(ids) if self._steps.get(key, 0) != taken), len(ids))
+            span = slice(arena.spans[first].start, arena.spans[first + alike - 1].stop)
             part = gradient[span.start - start : span.stop - start]
             self._update(arena.data[span], part, tuple(m[span] for m in moments), taken + 1, group)
-            self._steps.update((id(p), taken + 1) for p in alike)
+            self._steps.update(dict.fromkeys(ids[:alike], taken + 1))
+            first, ids = first + alike, ids[alike:]
 
     def _update(self, p: Array, g: Array, moments: tuple[Array, ...], step: int, group: Any) -> None:
         raise NotImplementedError
