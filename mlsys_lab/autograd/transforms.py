@@ -54,6 +54,8 @@ def grad(
     """
     outputs, inputs = tensors(outputs, "ag.grad"), tensors(inputs, "ag.grad")
     gradients = gradients if isinstance(gradients, (tuple, list)) else (gradients,) * len(outputs)
+    if len(gradients) != len(outputs):
+        raise GraphError(f"ag.grad expects a gradient per output, {len(outputs)}, got {len(gradients)}")
     found: dict[Node, Any] = {}
     nodes = [x._node() for x in inputs]
 
