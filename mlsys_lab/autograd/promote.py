@@ -65,7 +65,7 @@ def explain(op: Any, values: list[Any], error: Exception) -> Exception:
     """The forward's error with the operation and the shapes in front, in the class that fits."""
     arrays: list[Array] = [v for v in (values[0] if op.variadic else values) if hasattr(v, "shape")]
     shapes = " and ".join(str(v.shape) for v in arrays)
-    if isinstance(error, ValueError) and "broadcast together" in str(error):
+    if isinstance(error, ValueError) and op.joint is None and "broadcast together" in str(error):
         remedy = "reshape one, or add an axis with x[None]"
         return ShapeError(f"{op.name} cannot combine shapes {shapes} ({error}): {remedy}")
     if isinstance(error, ValueError) and op.name == "matmul":
