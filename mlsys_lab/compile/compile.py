@@ -16,7 +16,7 @@ from mlsys_lab.compile.ir import leaves
 from mlsys_lab.compile.program import PASSES, Program
 
 log = logging.getLogger("mlsys_lab.compile")
-LIMIT = 8  # programs of one function, as torch._dynamo.config.recompile_limit
+LIMIT = 16  # programs of one function; torch._dynamo.config.recompile_limit is 8
 SPELLED = (int, float, complex, str, bytes, slice, type(None))  # known by their text, all else by identity
 
 
@@ -162,7 +162,7 @@ def compile(fn: Callable[..., Any]) -> Compiled:
         fn: a function of tensors, arrays, numbers and nested tuples, lists and dictionaries of them, made of
             the engine's operations; `backward` and `ag.grad` inside are captured too. It may close over
             tensors, which are read anew at each call; other state is taken as it is at the capture. Numbers
-            and text among the arguments are part of the program, other objects count by identity; past 8
+            and text among the arguments are part of the program, other objects count by identity; past 16
             programs further arguments run eagerly.
 
     Returns:
