@@ -103,6 +103,45 @@ def demo(
         print("no browser started: open the file in one")
 
 
+@app.command()
+def kernel(
+    file: Annotated[Path, typer.Argument(metavar="FILE.cu", help="The source, CUDA C++.")],
+    name: Annotated[str, typer.Option(help="Which kernel; may be left out where there is one.")] = "",
+    grid: Annotated[str, typer.Option(help="Blocks along x, y, z.")] = "1",
+    block: Annotated[str, typer.Option(help="Threads along x, y, z.")] = "32",
+    arg: Annotated[
+        list[str] | None, typer.Option(help="An argument, in order: f32[1024]:random, i32:1024.")
+    ] = None,
+    shared: Annotated[int, typer.Option(help="Bytes of dynamic shared memory.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the annotated source.")] = None,
+) -> None:
+    """Run a kernel on the simulator and print what it would do on a GPU, line by line.
+
+    Exit code 1 where an error or a race was found.
+
+    Example: mlsys-lab kernel saxpy.cu --grid 4 --block 256 --arg f32:2 --arg f32[1024]:random --arg f32[1024]
+    """
+    import json
+
+    from mlsys_lab.kernels import CompileError, CudaKernel, NoFrontEnd, NotSimulated
+    from mlsys_lab.kernels.command import argument, sizes
+
+    if not file.is_file():
+        raise _usage()(f"{file} is not there: name a file with CUDA C++")
+    try:
+        launch = CudaKernel(file, name)[sizes(grid, "grid"), sizes(block, "block"), shared]
+        report = launch(*(argument(a, i) for i, a in enumerate(arg or [])))
+    except (CompileError, NoFrontEnd, NotSimulated, TypeError, ValueError) as error:
+        raise _usage()(" ".join(f"{file}: {error}".split())) from None
+    assert report is not None
+    if html is not None:
+        html.write_text(f'<meta charset="utf-8"><title>{file.name}</title>{report._repr_html_()}', "utf-8")
+        print(f"written: {html}", file=sys.stderr)
+    print(json.dumps(report.to_json(), indent=1) if as_json else report)
+    raise typer.Exit(1 if report.errors or report.races else 0)
+
+
 def main() -> None:
     """Entry point: mounts the autograder's commands and turns every foreseen error into one line."""
     for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a sign gets a question mark

@@ -7,7 +7,9 @@ when it is asked for.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
+import sys
 from typing import Any
 
 import ml_dtypes
@@ -97,3 +99,21 @@ def extent(array: Array) -> tuple[Any, int, int]:
     steps = [(n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)]
     low = pointer + sum(s for s in steps if s < 0)
     return owner, low, pointer + sum(s for s in steps if s > 0) + array.itemsize
+
+
+def _address(x: Array) -> int:
+    return int(x.ctypes.data)
+
+
+def _address_by_header(x: Array) -> int:
+    return _POINTER.from_address(id(x) + _HEADER).value or 0
+
+
+# The address of an array's first element. NumPy's own accessors take 0.8 us, for a small network a tenth of a
+# step; the pointer is the first field after the object's header (PyArrayObject in NumPy's binary interface).
+_POINTER, _HEADER, _known = ctypes.c_void_p, object.__basicsize__, np.zeros(2)[1:]
+address = (
+    _address_by_header
+    if sys.implementation.name == "cpython" and _address_by_header(_known) == _address(_known)
+    else _address
+)

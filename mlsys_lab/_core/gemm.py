@@ -139,7 +139,7 @@ def provider(name: str) -> Product:
     try:
         return MAKERS[name]()
     except (ImportError, OSError, StopIteration) as error:
-        raise ImportError(f"the GEMM provider {name!r} is not installed: {REMEDY[name]}") from error
+        raise ImportError(f"the GEMM provider {name!r} does not work here: {REMEDY[name]}") from error
 
 
 chosen: list[Product] = [by_numpy]

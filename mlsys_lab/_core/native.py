@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import importlib.util
+import logging
 import os
 import platform
 import shlex
@@ -24,6 +25,7 @@ from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from pathlib import Path
 from typing import Any
 
+log = logging.getLogger("mlsys_lab.native")
 OFF = "MLSYS_LAB_NO_COMPILER"
 # No -ffast-math: NaN, infinity and the order of sums keep their meaning, but for the loops marked `omp simd`.
 FLAGS = ("-std=gnu11", "-O3", "-shared", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd")
@@ -63,12 +65,17 @@ def compiler() -> Compiler | None:
 
 @cache
 def _probe(preferred: str, path: str) -> Compiler | None:
-    for words in (shlex.split(preferred), ["cc"], ["gcc"], ["clang"]):
+    wanted = shlex.split(preferred)
+    for words in (wanted, ["cc"], ["gcc"], ["clang"]):
         found = shutil.which(words[0], path=path) if words else None
         if found is None or (sys.platform == "darwin" and _is_stand_in(found)):
             continue
         version = _first_line([found, *words[1:], "--version"])
         if version:
+            if preferred and words is not wanted:
+                log.warning(
+                    "CC=%s does not answer as a C compiler: %s is used (%s)", preferred, found, version
+                )
             return Compiler((found, *words[1:]), version)
     if importlib.util.find_spec("ziglang") is not None:
         command = (sys.executable, "-m", "ziglang", "cc")

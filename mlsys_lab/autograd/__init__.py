@@ -26,6 +26,7 @@ from mlsys_lab.autograd.fused_rows import (
     attention, bias_gelu, bias_relu, cross_entropy, embedding, layer_norm, linear, packed_attention,
     rms_norm,
 )  # fmt: skip
+from mlsys_lab.autograd.inplace import note_change
 from mlsys_lab.autograd.network import avg_pool2d, conv2d, erf, max_pool2d, relu, sigmoid, silu, softplus
 from mlsys_lab.autograd.primitives import (
     abs_ as abs, acos, add, asin, astype, atan, broadcast_to, ceil, cos, cosh, divide, equal, exp, expm1,
@@ -35,7 +36,6 @@ from mlsys_lab.autograd.primitives import (
     subtract, tan, tanh, where,
 )  # fmt: skip
 from mlsys_lab.autograd.shaping import take_along_axis
-from mlsys_lab.autograd.tape import note_change
 from mlsys_lab.autograd.tensor import Tensor
 from mlsys_lab.autograd.transforms import (
     checkpoint, enable_grad, grad, hessian_vector_product, jacobian, no_grad,

@@ -124,7 +124,7 @@ static PyObject *call(PyObject *op, PyObject *args, PyObject *kwargs) {
     return result != NULL ? result : python_call(op, args, kwargs);
 }
 
-/* Backward: hand g through one edge. Of `add`, what most nodes need is here. */
+/* Backward: hand g through one edge. Of `accumulate`, what most nodes need is here. */
 static int hand_on(PyObject *grads, PyObject *owned, PyObject *edge, PyObject *g, PyObject *op) {
     PyObject *parent = PyTuple_GET_ITEM(edge, 0), *values = PyTuple_GET_ITEM(edge, 2), *part = NULL, *sum = NULL;
     PyObject *rule = PyTuple_GET_ITEM(edge, 1), *function = IS(rule, Rule) ? Py_XNewRef(SLOT(rule, FUNCTION)) : NULL;
@@ -205,7 +205,7 @@ static const char *needs =
     "import numpy as np\n"
     "from mlsys_lab.autograd import rows, tape\n"
     "from mlsys_lab.autograd.primitive import Node as N, Primitive as P, Rule as R, Tensor as T\n"
-    "def add(grads, owned, node, part, g, op): tape.add(grads, owned, node, part, g, op.custom)\n"
+    "def add(grads, owned, node, part, g, op): tape.accumulate(grads, owned, node, part, g, op.custom)\n"
     "slots = (P.forward, P.joint, P.rules, T.data, T.node, N.serial, N.op, N.edges, N.shape, N.dtype, N.hooks,\n"
     "         R.function, R.positions)\n"
     "objects = (rows.Unary, rows.Binary, T, N, R, np.ndarray, np.ufunc, list, tuple, np.dtype('f4'),\n"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import math
-import sys
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from mlsys_lab._core import native
+from mlsys_lab._core.backend import address as at
 from mlsys_lab.autograd import _fused_numpy as twin
 
 Array = Any
@@ -58,24 +58,6 @@ def library(dtype: Any) -> ctypes.CDLL:
         function = getattr(loaded, name)
         function.argtypes, function.restype = kinds, N if name == "cross_entropy" else None
     return loaded
-
-
-def _at_slowly(x: Array) -> int:
-    return int(x.ctypes.data)
-
-
-def _at_quickly(x: Array) -> int:
-    return _POINTER.from_address(id(x) + _HEADER).value or 0
-
-
-# The address of an array's first element. NumPy's own accessors take 0.8 us, for a small network a tenth of a
-# step; the pointer is the first field after the object's header (PyArrayObject in NumPy's binary interface).
-_POINTER, _HEADER, _known = ctypes.c_void_p, object.__basicsize__, np.zeros(2)[1:]
-at = (
-    _at_quickly
-    if sys.implementation.name == "cpython" and _at_quickly(_known) == _at_slowly(_known)
-    else _at_slowly
-)
 
 
 def _packed(x: Array, **others: Array) -> tuple[Any, ...]:

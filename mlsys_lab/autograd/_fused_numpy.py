@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from mlsys_lab.autograd.network import error_function
+from mlsys_lab.autograd.attention_rule import attention_gradients
+from mlsys_lab.autograd.network import gelu, gelu_rule, gelu_tanh, gelu_tanh_rule
 
 Array = Any  # a NumPy array, or another library's that NumPy's functions accept
-
-SLOPE, CUBIC = math.sqrt(2 / math.pi), 0.044715  # tanh form of GELU: Hendrycks and Gimpel 2016, section 2
 
 
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
@@ -47,26 +46,13 @@ def bias_relu_backward(g: Array, out: Array) -> tuple[Array, Array]:
 
 def bias_gelu(x: Array, bias: Array, approximate: str = "none") -> Array:
     """GELU of x + bias, exact ("none", z Phi(z)) or by tanh ("tanh"). (..., n), (n) -> (..., n)."""
-    z = x + bias
-    if approximate == "tanh":
-        return 0.5 * z * (1 + np.tanh(SLOPE * (z + CUBIC * z * z * z)))
-    return z * _normal_cdf(z)
+    return (gelu_tanh if approximate == "tanh" else gelu)(x + bias)
 
 
 def bias_gelu_backward(g: Array, x: Array, bias: Array, approximate: str = "none") -> tuple[Array, Array]:
     """Gradients by x and bias. Nothing is saved: the inputs say it all."""
-    z = x + bias
-    if approximate == "tanh":
-        t = np.tanh(SLOPE * (z + CUBIC * z * z * z))
-        slope = 0.5 * (1 + t) + 0.5 * z * (1 - t * t) * SLOPE * (1 + 3 * CUBIC * z * z)
-    else:
-        slope = _normal_cdf(z) + z * np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
-    dx = g * slope
+    dx = (gelu_tanh_rule if approximate == "tanh" else gelu_rule)(g, x + bias)
     return dx, column_sum(dx)
-
-
-def _normal_cdf(z: Array) -> Array:
-    return 0.5 * (1 + error_function(z * math.sqrt(0.5)))
 
 
 def layer_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> tuple[Array, Array, Array]:
@@ -191,14 +177,8 @@ def attention_backward(
     causal: bool = True, scale: float | None = None, offset: int = 0,
     out_gradients: tuple[Array, Array, Array] | None = None,
 ) -> tuple[Array, Array, Array]:  # fmt: skip
-    """Gradients by q, k and v, into `out_gradients` if given; `out`, `log_sum` are the forward pass's."""
-    weights = np.exp(_scores(q, k, causal, scale, offset) - _grouped(log_sum[..., None], k))
-    gg, qg, kg, vg = _grouped(g, k), _grouped(q, k), k[:, :, None], v[:, :, None]
-    along = (gg * _grouped(out, k)).sum(-1, keepdims=True)
-    slopes = weights * (gg @ vg.swapaxes(-1, -2) - along) * _scale(q, scale)
-    dk = (slopes.swapaxes(-1, -2) @ qg).sum(2)
-    dv = (weights.swapaxes(-1, -2) @ gg).sum(2)
-    made = (slopes @ kg).reshape(q.shape), dk, dv
+    """Gradients by q, k and v, into `out_gradients` if given; C reads forward's `out`, `log_sum`."""
+    made = attention_gradients(g, q, k, v, causal, scale, offset)
     if out_gradients is None:
         return made
     for target, gradient in zip(out_gradients, made, strict=True):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mlsys_lab.autograd.tensor import Tensor
-from mlsys_lab.autograd.transforms import grad
+from mlsys_lab.autograd.transforms import grad, tensors
 
 
 def gradcheck(
@@ -29,7 +29,7 @@ def gradcheck(
     Raises:
         AssertionError: an element lies farther away; names the input, the element and both values.
     """
-    inputs = (inputs,) if isinstance(inputs, Tensor) else inputs
+    inputs = tensors(inputs, "gradcheck")
     xs = [
         Tensor(x.data.astype(np.float64), requires_grad=True) if x.dtype.kind not in "iub" else x
         for x in inputs

@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from mlsys_lab.autograd.errors import GraphError
 from mlsys_lab.autograd.primitive import Primitive, Rule
 from mlsys_lab.autograd.tape import table
@@ -56,6 +58,8 @@ class override:
             positions.append(0 if parameter == "out" else after)
             after += parameter != "out"
         count = len(self.op.names) - 2
+        if max(positions, default=0) > count and not self.op.variadic:
+            raise GraphError(f"the rule for {self.op.name!r} takes g and {self.op.names[1:-1]}, got {given}")
 
         def joint(g: Any, *values: Any) -> tuple[Any, ...]:
             grads = self.vjp(g, *values)
@@ -63,11 +67,16 @@ class override:
             if any(rule and (i >= len(grads) or grads[i] is None) for i, rule in enumerate(self.op.rules)):
                 got = "None among them" if len(grads) >= self.op.width else f"{len(grads)} of {self.op.width}"
                 raise GraphError(f"the rule for {self.op.name!r} returns a gradient per argument, got {got}")
-            plain = [p.data if hasattr(p, "node") and not hasattr(g, "node") else p for p in grads]
-            return (*plain, *(None,) * (0 if self.op.variadic else count - len(plain)))
+            return tuple(self.as_g_is(g, part) for part in grads)
 
         self.before = self.op.joint, self.op.custom
         self.op.joint, self.op.custom = Rule(joint, None, positions), True
+
+    @staticmethod
+    def as_g_is(g: Any, part: Any) -> Any:
+        """A gradient as an array or a tensor, whichever g is; a learner may return a number."""
+        part = part if part is None or hasattr(part, "dtype") else np.asarray(part)
+        return part.data if hasattr(part, "node") and not hasattr(g, "node") else part
 
     def __exit__(self, *error: Any) -> None:
         self.op.joint, self.op.custom = self.before

@@ -6,28 +6,18 @@ and the same derivative is written out in the table's operations.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from mlsys_lab._core.backend import Array, namespace
-from mlsys_lab.autograd import fused
+from mlsys_lab.autograd import _fused_numpy, fused
 from mlsys_lab.autograd._fused_numpy import check_targets
+from mlsys_lab.autograd.attention_rule import attention_gradients
+from mlsys_lab.autograd.errors import DtypeError
 from mlsys_lab.autograd.functional import stack
-from mlsys_lab.autograd.network import erf, gelu_tanh_rule, softmax
-from mlsys_lab.autograd.primitives import (
-    exp,
-    matmul,
-    matrix_transpose,
-    mean,
-    permute_dims,
-    product,
-    reshape,
-    sqrt,
-    sum_,
-    where,
-)
+from mlsys_lab.autograd.network import gelu_rule, gelu_tanh_rule, softmax
+from mlsys_lab.autograd.primitives import matmul, matrix_transpose, mean, permute_dims, product, reshape, sqrt
 from mlsys_lab.autograd.rows import row
 from mlsys_lab.autograd.shaping import put
 from mlsys_lab.autograd.tensor import Tensor
@@ -40,7 +30,7 @@ def flat(x: Any) -> Any:
 
 def over_rows(g: Any) -> Any:
     """The gradient of a vector that was added to every row."""
-    return sum_(flat(g), 0, False) if isinstance(g, Tensor) else fused.column_sum(g)
+    return flat(g).sum(axis=0) if isinstance(g, Tensor) else fused.column_sum(g)
 
 
 # x weightT + bias + residual, as one row: bias and residual are added while the product is in the cache.
@@ -86,14 +76,9 @@ def bias_relu_rule(g: Any, out: Any, x: Any, bias: Any) -> tuple[Any, Any]:
 bias_relu = row("bias_relu", lambda x, bias: fused.bias_relu(x, bias), joint=bias_relu_rule)
 
 
-def gelu_exact_rule(g: Any, z: Any) -> Any:
-    return g * (0.5 * (1 + erf(z * math.sqrt(0.5))) + z * exp(-0.5 * z * z) / math.sqrt(2 * math.pi))
-
-
 def bias_gelu_rule(g: Any, x: Any, bias: Any, approximate: str) -> tuple[Any, Any, None]:
     if isinstance(g, Tensor):
-        z = x + bias
-        dx = gelu_tanh_rule(g, z) if approximate == "tanh" else gelu_exact_rule(g, z)
+        dx = (gelu_tanh_rule if approximate == "tanh" else gelu_rule)(g, x + bias)
         return dx, over_rows(dx), None
     return (*fused.bias_gelu_backward(g, x, bias, approximate), None)
 
@@ -116,11 +101,10 @@ def layer_norm_forward(x: Array, weight: Array, bias: Array, eps: float) -> tupl
 def layer_norm_rule(g: Any, x: Any, weight: Any, bias: Any, eps: float, kept: Any) -> tuple[Any, ...]:
     if not isinstance(g, Tensor):
         return (*fused.layer_norm_backward(g, x, weight, *kept), None)
-    centred = x - mean(x, -1, True)
-    rstd = 1 / sqrt(mean(centred * centred, -1, True) + eps)
-    normed, h = centred * rstd, g * weight
-    dx = rstd * (h - mean(h, -1, True) - normed * mean(h * normed, -1, True))
-    return dx, over_rows(g * normed), over_rows(g), None
+    middle = mean(x, -1, False)
+    centred = x - middle[..., None]
+    rstd = 1 / sqrt(mean(centred * centred, -1, False) + eps)
+    return (*_fused_numpy.layer_norm_backward(g, x, weight, middle, rstd), None)
 
 
 layer_norm_row = row("layer_norm", layer_norm_forward, joint=layer_norm_rule, keeps=True)
@@ -134,9 +118,8 @@ def layer_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5) -> Any:
 def rms_norm_rule(g: Any, x: Any, weight: Any, eps: float, kept: Any) -> tuple[Any, ...]:
     if not isinstance(g, Tensor):
         return (*fused.rms_norm_backward(g, x, weight, kept), None)
-    rstd = 1 / sqrt(mean(x * x, -1, True) + eps)
-    normed, h = x * rstd, g * weight
-    return rstd * (h - normed * mean(h * normed, -1, True)), over_rows(g * normed), None
+    rstd = 1 / sqrt(mean(x * x, -1, False) + eps)
+    return (*_fused_numpy.rms_norm_backward(g, x, weight, rstd), None)
 
 
 rms_norm_row = row(
@@ -190,36 +173,16 @@ def cross_entropy(logits: Any, target: Any, *, reduction: str = "mean", ignore_i
     Returns:
         One number, or (...) for "none".
     """
+    if target.dtype.kind not in "iu":
+        raise DtypeError(f"cross_entropy expects integer classes, got {target.dtype}: .astype('int64') first")
     return cross_entropy_row(logits, target, reduction, ignore_index)
-
-
-def attention_composed(
-    g: Any, q: Any, k: Any, v: Any, causal: bool, scale: float | None, offset: int
-) -> tuple[Any, ...]:
-    """Gradients by q, k and v in the table's operations."""
-    (batch, heads, queries, d), (_, shared, keys, _) = q.shape, k.shape
-    scale = d**-0.5 if scale is None else scale
-    gg, qg = (
-        reshape(x, (batch, shared, heads // shared, queries, x.shape[-1])) for x in (g, q)
-    )  # (B, kv_heads, heads that share, T, d)
-    kg, vg = (reshape(x, (batch, shared, 1, keys, x.shape[-1])) for x in (k, v))
-    scores = matmul(qg, matrix_transpose(kg)) * scale
-    if causal:
-        xp = namespace(q.data)
-        seen = xp.arange(keys) <= xp.arange(queries)[:, None] + offset
-        scores = where(seen, scores, float("-inf"))
-    weights = softmax(scores, -1)
-    slopes = matmul(gg, matrix_transpose(vg))
-    slopes = weights * (slopes - sum_(slopes * weights, -1, True)) * scale
-    dk, dv = (sum_(matmul(matrix_transpose(w), x), 2, False) for w, x in ((slopes, qg), (weights, gg)))
-    return reshape(matmul(slopes, kg), q.shape), dk, dv
 
 
 def attention_rule(
     g: Any, out: Any, q: Any, k: Any, v: Any, causal: bool, scale: float | None, offset: int, kept: Any
 ) -> tuple[Any, ...]:
     if isinstance(g, Tensor):
-        return (*attention_composed(g, q, k, v, causal, scale, offset), None, None, None)
+        return (*attention_gradients(g, q, k, v, causal, scale, offset), None, None, None)
     return (*fused.attention_backward(g, q, k, v, out, kept, causal, scale, offset), None, None, None)
 
 
@@ -267,7 +230,7 @@ def packed_rule(g: Any, out: Any, qkv: Any, heads: int, causal: bool, kept: Any)
     batch, _, positions, d = q.shape
     g, out = (permute_dims(reshape(x, (batch, positions, heads, d)), (0, 2, 1, 3)) for x in (g, out))
     if isinstance(g, Tensor):
-        grads = stack(list(attention_composed(g, q, k, v, causal, None, 0)), axis=0)
+        grads = stack(list(attention_gradients(g, q, k, v, causal, None, 0)), axis=0)
         return reshape(permute_dims(grads, (1, 3, 0, 2, 4)), qkv.shape), None, None
     dqkv = namespace(qkv).empty(qkv.shape, qkv.dtype)
     fused.attention_backward(g, q, k, v, out, kept, causal, out_gradients=tuple(unpacked(dqkv, heads)))

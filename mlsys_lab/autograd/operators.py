@@ -9,6 +9,18 @@ import numpy as np
 
 from mlsys_lab.autograd.tape import table
 
+Method = Callable[[Any, Any], Any]
+
+
+def both_ways(name: str) -> tuple[Method, Method]:
+    """An operator, and the same with the tensor on the right."""
+    return lambda self, other: table[name](self, other), lambda self, other: table[name](other, self)
+
+
+def in_place(name: str) -> Method:
+    """An operator whose result takes the tensor's place."""
+    return lambda self, other: self._become(table[name](self, other))
+
 
 class Operators:
     """What a tensor can be asked to do; `Tensor` adds the array and the place on the tape."""
@@ -18,41 +30,17 @@ class Operators:
     data: Any
     _become: Callable[[Any], Any]
 
-    def __add__(self, other: Any) -> Any:
-        return table["add"](self, other)
-
-    def __radd__(self, other: Any) -> Any:
-        return table["add"](other, self)
-
-    def __sub__(self, other: Any) -> Any:
-        return table["subtract"](self, other)
-
-    def __rsub__(self, other: Any) -> Any:
-        return table["subtract"](other, self)
-
-    def __mul__(self, other: Any) -> Any:
-        return table["multiply"](self, other)
-
-    def __rmul__(self, other: Any) -> Any:
-        return table["multiply"](other, self)
-
-    def __truediv__(self, other: Any) -> Any:
-        return table["divide"](self, other)
-
-    def __rtruediv__(self, other: Any) -> Any:
-        return table["divide"](other, self)
-
-    def __pow__(self, other: Any) -> Any:
-        return table["pow"](self, other)
-
-    def __rpow__(self, other: Any) -> Any:
-        return table["pow"](other, self)
-
-    def __matmul__(self, other: Any) -> Any:
-        return table["matmul"](self, other)
-
-    def __rmatmul__(self, other: Any) -> Any:
-        return table["matmul"](other, self)
+    __add__, __radd__ = both_ways("add")
+    __sub__, __rsub__ = both_ways("subtract")
+    __mul__, __rmul__ = both_ways("multiply")
+    __truediv__, __rtruediv__ = both_ways("divide")
+    __pow__, __rpow__ = both_ways("pow")
+    __matmul__, __rmatmul__ = both_ways("matmul")
+    __lt__, __gt__ = both_ways("less")[0], both_ways("greater")[0]
+    __le__, __ge__ = both_ways("less_equal")[0], both_ways("greater_equal")[0]
+    __eq__, __ne__ = both_ways("equal")[0], both_ways("not_equal")[0]
+    __iadd__, __isub__ = in_place("add"), in_place("subtract")
+    __imul__, __itruediv__ = in_place("multiply"), in_place("divide")
 
     def __neg__(self) -> Any:
         return table["negative"](self)
@@ -60,38 +48,8 @@ class Operators:
     def __abs__(self) -> Any:
         return table["abs"](self)
 
-    def __lt__(self, other: Any) -> Any:
-        return table["less"](self, other)
-
-    def __le__(self, other: Any) -> Any:
-        return table["less_equal"](self, other)
-
-    def __gt__(self, other: Any) -> Any:
-        return table["greater"](self, other)
-
-    def __ge__(self, other: Any) -> Any:
-        return table["greater_equal"](self, other)
-
-    def __eq__(self, other: object) -> Any:
-        return table["equal"](self, other)
-
-    def __ne__(self, other: object) -> Any:
-        return table["not_equal"](self, other)
-
     def __invert__(self) -> Any:
         return table["logical_not"](self)
-
-    def __iadd__(self, other: Any) -> Any:
-        return self._become(table["add"](self, other))
-
-    def __isub__(self, other: Any) -> Any:
-        return self._become(table["subtract"](self, other))
-
-    def __imul__(self, other: Any) -> Any:
-        return self._become(table["multiply"](self, other))
-
-    def __itruediv__(self, other: Any) -> Any:
-        return self._become(table["divide"](self, other))
 
     @property
     def T(self) -> Any:

@@ -1,8 +1,8 @@
 """One row of the table: an operation on arrays and its rules, and what happens when it is applied.
 
-Rules are data: one expression per argument, whose parameters name what it reads (`out`, arguments of the
-forward, `kept`); only that is saved. They use operations that take arrays and tensors alike, so backward
-can be recorded.
+A rule is one expression per argument, or one function for all of them (joint); its parameters name what it
+reads (`out`, arguments of the forward, `kept`), and only that is saved. Rules use operations that take
+arrays and tensors alike, so backward can be recorded.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from mlsys_lab._core.backend import is_float
 from mlsys_lab.autograd.promote import agree, explain, unpack
-from mlsys_lab.autograd.tape import Node, mode, serial
+from mlsys_lab.autograd.tape import Node, mode
 from mlsys_lab.autograd.tensor import Tensor
 
 new, generic = object.__new__, np.generic
@@ -37,6 +37,10 @@ class Rule:
             if len(self.positions) > 1
             else itemgetter(slice(first, first + len(self.positions)))
         )
+
+    def with_function(self, function: Callable[..., Any]) -> Rule:
+        """Another function that reads the same values."""
+        return Rule(function, self.argument, self.positions)
 
 
 class Primitive:
@@ -59,17 +63,10 @@ class Primitive:
     __slots__ = ("custom", "forward", "joint", "keeps", "name", "names", "rules", "same", "variadic", "width")
 
     def __init__(
-        self,
-        name: str,
-        forward: Callable[..., Any],
-        *rules: Callable[..., Any] | None,
-        joint: Callable[..., Any] | None = None,
-        names: str = "",
-        same: bool = True,
-        keeps: bool = False,
-        variadic: bool = False,
-        custom: bool = False,
-    ) -> None:
+        self, name: str, forward: Callable[..., Any], *rules: Callable[..., Any] | None,
+        joint: Callable[..., Any] | None = None, names: str = "", same: bool = True, keeps: bool = False,
+        variadic: bool = False, custom: bool = False,
+    ) -> None:  # fmt: skip
         self.name, self.forward, self.same, self.keeps = name, forward, same, keeps
         self.variadic, self.custom = variadic, custom
         given = names.split() or (
@@ -141,13 +138,7 @@ class Primitive:
                     if isinstance(x, Tensor) and x.node is not None and rule is not None:
                         edges.append((x.node, rule, rule.pick(pool)))
             if edges and (self.same or is_float(out.dtype)):
-                result.node = node = new(Node)
-                node.serial = serial()
-                node.op = self
-                node.edges = edges
-                node.shape = out.shape
-                node.dtype = out.dtype
-                node.hooks = None
+                result.node = Node(self, edges, out)
         if mode.observer is not None:
             mode.observer(self, arguments, result)
         return result

@@ -1,6 +1,7 @@
 """Which dtype an operation works in, and what is said when arguments do not fit.
 
-Two tensors agree or the operation refuses; numbers and integers follow the floating-point tensor beside them.
+Two tensors with axes agree or the operation refuses; what has none, and integers, follow the first
+floating-point tensor beside them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def unpack(inputs: Any, values: list[Any]) -> tuple[bool, Any]:
 
 
 def agree(op: Any, dtype: Any, values: list[Any]) -> Any:
-    """The one dtype of an operation; numbers become arrays of it, which NumPy takes faster.
+    """The one dtype of an operation; numbers and lists become arrays of it, which NumPy takes faster.
 
     Args:
         op: the operation, for the message.
@@ -42,7 +43,7 @@ def agree(op: Any, dtype: Any, values: list[Any]) -> Any:
     on_host = not any(hasattr(v, "get") and hasattr(v, "dtype") for v in values)
     for i, v in enumerate(values):
         kind = type(v)
-        if kind is float or kind is int:
+        if kind in (float, int, list, tuple):
             if i < op.width and on_host:
                 values[i] = np.array(v, dtype)
         elif (
@@ -64,9 +65,11 @@ def explain(op: Any, values: list[Any], error: Exception) -> Exception:
     """The forward's error with the operation and the shapes in front, in the class that fits."""
     arrays: list[Array] = [v for v in (values[0] if op.variadic else values) if hasattr(v, "shape")]
     shapes = " and ".join(str(v.shape) for v in arrays)
-    if isinstance(error, ValueError) and not isinstance(error, IndexError) and len(arrays) > 1:
-        return ShapeError(
-            f"{op.name} cannot combine shapes {shapes} ({error}): reshape one, or add an axis with x[None]"
-        )
+    if isinstance(error, ValueError) and op.joint is None and "broadcast together" in str(error):
+        remedy = "reshape one, or add an axis with x[None]"
+        return ShapeError(f"{op.name} cannot combine shapes {shapes} ({error}): {remedy}")
+    if isinstance(error, ValueError) and op.name == "matmul":
+        remedy = "the last axis of the left one is as long as the second last of the right one"
+        return ShapeError(f"matmul cannot combine shapes {shapes}: {remedy}")
     kind = next(k for k in (IndexError, ValueError, TypeError) if isinstance(error, k))
     return (ShapeError if kind is ValueError else kind)(f"{op.name} of shape {shapes}: {error}")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mlsys_lab.autograd.primitive import Primitive
-from mlsys_lab.autograd.tape import Node, mode, serial, table
+from mlsys_lab.autograd.tape import Node, mode, table
 from mlsys_lab.autograd.tensor import Tensor
 
 new = object.__new__
@@ -37,13 +37,7 @@ class Unary(Primitive):
         rule: Any = self.rules[0]
         result = new(Tensor)
         result.data = out
-        result.node = node = new(Node)
-        node.serial = serial()
-        node.op = self
-        node.edges = ((x.node, rule, rule.pick((out, data))),)
-        node.shape = shape
-        node.dtype = dtype
-        node.hooks = None
+        result.node = Node(self, ((x.node, rule, rule.pick((out, data))),), out)
         return result
 
 
@@ -79,18 +73,14 @@ class Binary(Primitive):
         pool = (out, a, b)
         first: Any = self.rules[0]
         second: Any = self.rules[1]
-        result.node = node = new(Node)
-        node.serial = serial()
-        node.op = self
+        edges: Any
         if right is None:
-            node.edges = ((left, first, first.pick(pool)),)
+            edges = ((left, first, first.pick(pool)),)
         elif left is None:
-            node.edges = ((right, second, second.pick(pool)),)
+            edges = ((right, second, second.pick(pool)),)
         else:
-            node.edges = ((left, first, first.pick(pool)), (right, second, second.pick(pool)))
-        node.shape = shape
-        node.dtype = dtype
-        node.hooks = None
+            edges = ((left, first, first.pick(pool)), (right, second, second.pick(pool)))
+        result.node = Node(self, edges, out)
         return result
 
 

@@ -1,23 +1,21 @@
 """The tape: what was done, and the walk back over it.
 
-Each operation leaves a Node: serial number, operation, and per input an edge (parent, rule, values that the
-rule reads). An input is always older than what was made of it, so the nodes that reached a result, sorted
-by serial number, newest first, are the tape to walk (Griewank and Walther, Evaluating Derivatives, 2008,
-section 3.2).
+Each operation leaves a Node: serial number, operation, and per input on the tape an edge (parent, rule,
+values that the rule reads). An input is always older than what was made of it, so the nodes that reached a
+result, newest first, are the tape to walk (Griewank and Walther, Evaluating Derivatives, 2008, section 3.2);
+a leaf comes straight after its last use, so that its gradient is complete as early as can be.
 """
 
 from __future__ import annotations
 
+import math
 import threading
-import weakref
 from collections.abc import Callable, Container, Sequence
 from itertools import count
 from typing import Any
 
-import numpy as np
-
-from mlsys_lab._core.backend import Array, extent
-from mlsys_lab.autograd.errors import GraphError, InplaceError
+from mlsys_lab._core.backend import Array
+from mlsys_lab.autograd.errors import GraphError, ShapeError
 
 serial = count(1).__next__
 
@@ -26,11 +24,13 @@ class Mode(threading.local):
     """What each thread does with the operations that it runs.
 
     `recording`: whether operations leave nodes. `observer`: None, or called after each operation with
-    (primitive, arguments, result): the seam of capture, profiler and anomaly mode.
+    (primitive, arguments, result): the seam of capture, profiler and anomaly mode. `before_walk`: None, or
+    called with each tape before it is walked.
     """
 
     recording: bool = True
     observer: Callable[..., None] | None = None
+    before_walk: Callable[[list[Node]], None] | None = None
 
 
 mode = Mode()
@@ -54,7 +54,7 @@ class Node:
     grad: Any  # of a leaf: a Tensor or None
     ready: list[Callable[[], None]] | None
 
-    def __init__(self, op: Any, edges: list[Any], data: Array) -> None:
+    def __init__(self, op: Any, edges: Sequence[Any], data: Array) -> None:
         self.serial = serial()
         self.op = op
         self.edges = edges
@@ -106,7 +106,10 @@ def unbroadcast(grad: Any, shape: tuple[int, ...]) -> Any:
     """Sum a gradient over the axes along which its input, of this shape, was repeated."""
     extra = len(grad.shape) - len(shape)
     axes = tuple(i for i, n in enumerate(grad.shape) if i < extra or (shape[i - extra] == 1 and n != 1))
-    return grad.sum(axis=axes).reshape(shape)
+    summed = grad.sum(axis=axes)
+    if summed.size != math.prod(shape):
+        raise ShapeError(f"a rule gave a gradient of shape {grad.shape} for an argument of shape {shape}")
+    return summed.reshape(shape)
 
 
 def walk(
@@ -142,11 +145,21 @@ def walk(
                 values = node.op.tracked(node, values, rule)
             grad = rule.function(g, *values)
             if type(parent) is tuple or parent in grads or parent.op is None or unlike(grad, parent):
-                add(grads, owned, parent, grad, g, node.op.custom)
+                accumulate(grads, owned, parent, grad, g, node.op.custom)
             else:
                 grads[parent] = grad
         if free and node.op is not None:
             node.edges = None
+
+
+def alike(x: Any, y: Any) -> bool:
+    """Whether x is an array or a tensor of y's shape and dtype."""
+    return getattr(x, "dtype", None) == y.dtype and x.shape == y.shape
+
+
+def described(x: Any) -> str:
+    """What came, in words."""
+    return f"{type(x).__name__} {getattr(x, 'dtype', '')} {getattr(x, 'shape', '')}".strip()
 
 
 def unlike(grad: Any, node: Node) -> bool:
@@ -154,7 +167,9 @@ def unlike(grad: Any, node: Node) -> bool:
     return grad.dtype is not node.dtype or grad.shape != node.shape
 
 
-def add(grads: dict[Node, Any], owned: set[Node] | None, node: Any, part: Any, g: Any, custom: bool) -> None:
+def accumulate(
+    grads: dict[Node, Any], owned: set[Node] | None, node: Any, part: Any, g: Any, custom: bool
+) -> None:
     """Add one path's gradient to a node's, in place where the sum is the engine's own array.
 
     Args:
@@ -168,7 +183,7 @@ def add(grads: dict[Node, Any], owned: set[Node] | None, node: Any, part: Any, g
     if type(node) is tuple:
         for one, its in zip(node, part):  # noqa: B905
             if one is not None and its is not None:
-                add(grads, owned, one, its, g, custom)
+                accumulate(grads, owned, one, its, g, custom)
         return
     if unlike(part, node):
         part = part if part.shape == node.shape else unbroadcast(part, node.shape)
@@ -190,41 +205,7 @@ def call_hooks(node: Node, g: Any) -> Any:
     for hook in node.hooks or ():
         changed_g = hook(g)
         g = g if changed_g is None else changed_g
+        if not alike(g, node):
+            wanted = f"{node.dtype} {node.shape}"
+            raise GraphError(f"a hook returns a gradient of {wanted}, or None; got {described(g)}")
     return g
-
-
-# In-place changes: owner of the memory (by id) -> byte range -> serial number of its last change; and
-# the latest change of all, so that a node which is newer than that need not be looked at.
-changes: dict[int, dict[tuple[int, int], int]] = {}
-latest = [0]
-
-
-def note_change(array: Array) -> None:
-    """Remember that an array was changed in place after everything recorded so far."""
-    owner, low, high = extent(array)
-    if id(owner) not in changes:
-        changes[id(owner)] = {}
-        weakref.finalize(owner, changes.pop, id(owner), None).atexit = False
-    changes[id(owner)][low, high] = latest[0] = serial()
-
-
-def check_unchanged(tape: list[Node]) -> None:
-    """Raise InplaceError where a value that a node of the tape saved was changed since."""
-    oldest = next((node.serial for node in reversed(tape) if node.op is not None), 0)
-    for node in tape if oldest < latest[0] else ():
-        if node.serial < latest[0]:
-            check_values(node)
-
-
-def check_values(node: Node) -> None:
-    """Raise InplaceError where a value that this node saved was changed since."""
-    for _, _, values in node.edges or ():
-        for value in values:
-            if isinstance(value, np.ndarray) or hasattr(value, "get"):
-                owner, low, high = extent(value)
-                for (start, end), number in changes.get(id(owner), {}).items():
-                    if number > node.serial and start < high and low < end:
-                        raise InplaceError(
-                            f"{node.op.name!r} saved a value of shape {value.shape} changed in place "
-                            "before backward: change a copy (x = x + y for x += y), or change it later"
-                        )

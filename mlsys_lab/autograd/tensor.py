@@ -15,8 +15,9 @@ import numpy as np
 from mlsys_lab._core import native
 from mlsys_lab._core.backend import Array, asarray, is_float
 from mlsys_lab.autograd.errors import DtypeError, GraphError, InplaceError, ShapeError
+from mlsys_lab.autograd.inplace import check_unchanged, note_change, refuse_shared, refuse_truncation
 from mlsys_lab.autograd.operators import Operators
-from mlsys_lab.autograd.tape import Node, check_unchanged, leaf, mode, note_change, table, tape_of, walk
+from mlsys_lab.autograd.tape import Node, alike, described, leaf, mode, table, tape_of, walk
 
 new = object.__new__
 
@@ -29,15 +30,18 @@ class Tensor(Operators):
         requires_grad: collect a gradient in `.grad`; only for a floating-point dtype.
     """
 
-    __slots__ = ("__weakref__", "data", "node")
+    __slots__ = ("__weakref__", "data", "node", "origin")
     __array_priority__ = 1000  # numpy_array * tensor asks the tensor
     __array_ufunc__ = None
 
     data: Array
     node: Node | None
+    origin: tuple[Tensor, Any]  # of what indexing gave: the tensor it may be a view of, and the index
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         self.data = asarray(data.data if isinstance(data, Tensor) else data)
+        if self.data.dtype.kind in "OSU":
+            raise DtypeError(f"a tensor holds numbers, got {type(data).__name__}: give an array or a list")
         self.node = None
         self.requires_grad = requires_grad
 
@@ -77,13 +81,12 @@ class Tensor(Operators):
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
-        if self.node is None or self.node.op is not None:
-            if value is not None:
-                raise GraphError("only a leaf with requires_grad=True holds a gradient")
-            return
-        if value is not None and (value.shape != self.shape or value.dtype != self.dtype):
-            raise GraphError(f"grad expects {self.dtype} {self.shape}, got {value.dtype} {value.shape}")
-        self.node.grad = value
+        if value is not None and (self.node is None or self.node.op is not None):
+            raise GraphError("only a leaf with requires_grad=True holds a gradient")
+        if value is not None and not (isinstance(value, Tensor) and alike(value, self.data)):
+            raise GraphError(f"grad expects a Tensor of {self.dtype} {self.shape}, got {described(value)}")
+        if self.node is not None and self.node.op is None:
+            self.node.grad = value
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -148,13 +151,25 @@ class Tensor(Operators):
     __hash__ = object.__hash__
 
     def __getitem__(self, index: Any) -> Tensor:
-        return table["getitem"](self, index)
+        part = table["getitem"](self, index)
+        if part.data.base is not None:
+            part.origin = self, index
+        return part
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self._become(table["setitem"](self, value, index))
+        given = asarray(value.data if isinstance(value, Tensor) else value)
+        refuse_truncation(self.dtype, given.dtype)
+        # Python's x[i] += y ends here, with x[i] itself as the value.
+        mine = self.data.base is not None and given.base is self.data.base
+        self._become(table["setitem"](self, value, index), views=int(mine))
 
-    def _become(self, result: Tensor) -> Tensor:
-        """Take over a result's values, in this tensor's own memory, and its place on the tape."""
+    def _become(self, result: Tensor, views: int = 0) -> Tensor:
+        """Take over a result's values, in this tensor's own memory, and its place on the tape.
+
+        Args:
+            result: of an operation on this tensor.
+            views: how many views of this tensor have a part in the change.
+        """
         if mode.recording and self.is_leaf and self.requires_grad:
             raise InplaceError(
                 "a leaf that requires grad was changed in place: do it under ag.no_grad(), or on a copy"
@@ -163,11 +178,23 @@ class Tensor(Operators):
             raise InplaceError(
                 f"in place, {self.shape} cannot become {result.shape}: write x = x + y in place of x += y"
             )
+        refuse_truncation(self.dtype, result.dtype)
+        if mode.recording and self.data.base is not None:
+            self._tell_owner(result, views)
         self.data[...] = result.data
         if mode.recording:
             self.node = result.node
         note_change(self.data)
         return self
+
+    def _tell_owner(self, result: Tensor, views: int) -> None:
+        """A change of a view is a change of what it is a view of: z = y[:2]; z *= 3 is y[:2] = y[:2] * 3."""
+        whole, index = getattr(self, "origin", (None, None))
+        if whole is not None:
+            if np.may_share_memory(whole.data, self.data):
+                whole._become(table["setitem"](whole, result, index), views + 1)
+        elif self.node is not None:
+            refuse_shared(self.node, self.data, views)
 
     def register_hook(self, hook: Callable[[Any], Any]) -> Callable[[], None]:
         """Call `hook(gradient)` when this tensor's gradient is complete; what it returns replaces it.
@@ -192,6 +219,8 @@ class Tensor(Operators):
 
     def _node(self) -> Node:
         if self.node is None:
+            if not is_float(self.dtype):
+                raise GraphError(f"{self.dtype} carries no gradient: only floating-point results do")
             raise GraphError(
                 "this tensor is on no tape: make it with requires_grad=True, outside ag.no_grad()"
             )
@@ -209,14 +238,9 @@ class Tensor(Operators):
 
 
 def pull(
-    outputs: Sequence[Tensor],
-    gradients: Sequence[Any],
-    arrive: Callable[[Node, Any, bool], None],
-    *,
-    wanted: Sequence[Node] = (),
-    retain_graph: bool = False,
-    create_graph: bool = False,
-) -> None:
+    outputs: Sequence[Tensor], gradients: Sequence[Any], arrive: Callable[[Node, Any, bool], None], *,
+    wanted: Sequence[Node] = (), retain_graph: bool = False, create_graph: bool = False,
+) -> None:  # fmt: skip
     """Start `walk` at some outputs; see `backward` and `ag.grad`."""
     grads: dict[Node, Any] = {}
     for output, gradient in zip(outputs, gradients, strict=True):
@@ -225,6 +249,8 @@ def pull(
         grads[node] = grads[node] + given if node in grads else given
     tape = tape_of(list(grads))
     check_unchanged(tape)
+    if mode.before_walk is not None:
+        mode.before_walk(tape)
     in_c = native.extension(__package__, "_dispatch.c")  # from here on operations take its short ways too
     with Recording(create_graph):
         (walk if in_c is None else in_c.walk)(

@@ -3,7 +3,6 @@ switched off."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,6 +26,15 @@ def enable_grad() -> Recording:
     return Recording(True)
 
 
+def tensors(given: Any, who: str) -> tuple[Tensor, ...]:
+    """One tensor or several as a tuple."""
+    several = tuple(given) if isinstance(given, (tuple, list)) else (given,)
+    for x in several:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{who} expects tensors, got {type(x).__name__}: wrap it in ag.Tensor")
+    return several
+
+
 def grad(
     outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], gradients: Any = None, *,
     create_graph: bool = False, retain_graph: bool | None = None, allow_unused: bool = False,
@@ -44,9 +52,10 @@ def grad(
     Returns:
         One tensor per input, of its shape and dtype.
     """
-    outputs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
-    inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+    outputs, inputs = tensors(outputs, "ag.grad"), tensors(inputs, "ag.grad")
     gradients = gradients if isinstance(gradients, (tuple, list)) else (gradients,) * len(outputs)
+    if len(gradients) != len(outputs):
+        raise GraphError(f"ag.grad expects a gradient per output, {len(outputs)}, got {len(gradients)}")
     found: dict[Node, Any] = {}
     nodes = [x._node() for x in inputs]
 
@@ -80,7 +89,7 @@ def jacobian(fn: Callable[[Tensor], Tensor], x: Tensor, *, create_graph: bool = 
     Returns:
         Shape of fn(x), then shape of x.
     """
-    x = x if create_graph and x.requires_grad else Tensor(x.data, requires_grad=True)
+    x = x if create_graph and x.requires_grad else Tensor(x, requires_grad=True)
     y = fn(x)
     rows = []
     for i in range(y.size):
@@ -95,7 +104,7 @@ def jacobian(fn: Callable[[Tensor], Tensor], x: Tensor, *, create_graph: bool = 
 
 def hessian_vector_product(fn: Callable[[Tensor], Tensor], x: Tensor, v: Any) -> Tensor:
     """The Hessian of fn, which gives one number, at x, times v of x's shape (Pearlmutter 1994): two walks."""
-    x = Tensor(x.data, requires_grad=True)
+    x = Tensor(x, requires_grad=True)
     (g,) = grad(fn(x), x, create_graph=True)
     if not g.requires_grad:
         return zeros_like(x)
@@ -112,7 +121,7 @@ def checkpoint(
         args: tensors and anything else.
         generators: random generators that fn draws from; they are set back for the second run.
     """
-    states = [copy.deepcopy(r.bit_generator.state) for r in generators]
+    states = [r.bit_generator.state for r in generators]
     born = serial()
 
     def run(values: Sequence[Any]) -> tuple[Tensor, list[Node | None]]:
@@ -127,7 +136,7 @@ def checkpoint(
             raise GraphError(
                 "a checkpoint is differentiated once: call the function itself where create_graph is set"
             )
-        later = [copy.deepcopy(r.bit_generator.state) for r in generators]
+        later = [r.bit_generator.state for r in generators]
         set_states(states)
         with enable_grad():
             out, nodes = run(values)
@@ -142,6 +151,10 @@ def checkpoint(
 
     values = tuple(x.data if isinstance(x, Tensor) else x for x in args)
     result, nodes = run(values)
+    if not isinstance(result, Tensor):
+        raise TypeError(
+            f"a checkpointed function returns one tensor, got {type(result).__name__}: stack them"
+        )
     if result.node is None:
         return result
     reached = tape_of([result.node])
@@ -152,4 +165,6 @@ def checkpoint(
     outside: list[Node | None] = [n for n in reached if n.op is None and n not in nodes]
     op = Primitive(f"checkpoint of {getattr(fn, '__name__', 'a function')}", lambda: None, custom=True)
     parents = tuple([x.node if isinstance(x, Tensor) else None for x in args] + outside)
-    return Tensor.made(result.data, Node(op, [(parents, Rule(again, None, ()), values)], result.data))
+    return Tensor.made(
+        result.data, Node(op, [(parents, Rule(again, None, range(1, len(values) + 1)), values)], result.data)
+    )

@@ -16,7 +16,7 @@ import numpy as np
 
 from mlsys_lab._core.backend import is_float
 from mlsys_lab.autograd.errors import NonFiniteError
-from mlsys_lab.autograd.tape import mode
+from mlsys_lab.autograd.tape import Node, mode
 
 HERE = str(Path(__file__).parent)
 
@@ -28,15 +28,14 @@ class observe:
         self.callback = callback
 
     def __enter__(self) -> None:
-        self.before, mine = mode.observer, self.callback
-        outer = self.before
+        mine, outer = self.callback, mode.observer
 
-        def both(*event: Any) -> None:
+        def tell(*event: Any) -> None:
             mine(*event)
             if outer is not None:
                 outer(*event)
 
-        mode.observer = both
+        self.before, mode.observer = outer, tell
 
     def __exit__(self, *error: Any) -> None:
         mode.observer = self.before
@@ -58,38 +57,51 @@ class detect_anomaly(observe):
     """With this, the first NaN or infinity raises, and names its operation and forward line.
 
     Raises:
-        NonFiniteError: from the operation, or from the backward that runs inside this context.
+        NonFiniteError: from the operation, or from a backward inside this context; the line is known of what
+            ran forward inside it too.
     """
 
     def __init__(self) -> None:
         super().__init__(self.look)
+        self.lines: dict[int, str] = {}  # by the serial number of a node
+        self.watched: set[int] = set()  # serial numbers, so that a second backward wraps no rule again
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        self.walked, mode.before_walk = mode.before_walk, self.watch
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        mode.before_walk = self.walked
 
     def look(self, op: Any, arguments: tuple[Any, ...], result: Any) -> None:
         where = user_line()
         if not finite(result.data):
             raise NonFiniteError(f"{op.name!r} gave NaN or infinity at {where}: look at its arguments there")
         if result.node is not None:
-            edges = result.node.edges
-            result.node.edges = [
-                (parent, Watched(rule, op.name, where), values) for parent, rule, values in edges
+            self.lines[result.node.serial] = where
+
+    def watch(self, tape: list[Node]) -> None:
+        """Make the rules of a tape look at what they return."""
+        for node in (n for n in tape if n.serial not in self.watched):
+            self.watched.add(node.serial)
+            where = self.lines.get(node.serial, "a line outside of detect_anomaly()")
+            node.edges = [
+                (parent, watched(rule, node.op.name, where), values) for parent, rule, values in node.edges
             ]
 
 
-class Watched:
+def watched(rule: Any, name: str, where: str) -> Any:
     """A rule that looks at what it returns."""
 
-    def __init__(self, rule: Any, name: str, where: str) -> None:
-        self.rule, self.name, self.where = rule, name, where
-        self.argument, self.positions = rule.argument, rule.positions
-
-    def function(self, g: Any, *values: Any) -> Any:
-        grad = self.rule.function(g, *values)
+    def function(g: Any, *values: Any) -> Any:
+        grad = rule.function(g, *values)
         for part in grad if isinstance(grad, tuple) else (grad,):
-            if part is not None and not finite(
-                getattr(part, "data", part) if hasattr(part, "node") else part
-            ):
+            if part is not None and not finite(part.data if hasattr(part, "node") else part):
                 raise NonFiniteError(
-                    f"backward of {self.name!r} gave NaN or infinity; its forward ran at {self.where}: look "
+                    f"backward of {name!r} gave NaN or infinity; its forward ran at {where}: look "
                     "at its arguments there"
                 )
         return grad
+
+    return rule.with_function(function)

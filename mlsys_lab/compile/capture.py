@@ -1,4 +1,4 @@
-"""From a Python function to a graph: the function runs once on real tensors, and an observer writes down.
+"""From a Python function to a graph: the function runs on real tensors, and an observer writes down.
 
 Backward is written down too: each node's rules are wrapped so that they run on tensors. What would leave
 the graph (`item`, `numpy`, a branch on a value) raises, so that nothing is frozen that may change.
@@ -69,15 +69,6 @@ class Proxy:
 
     def tracked(self, node: Node, values: Any, rule: Any) -> Any:
         return values
-
-
-class Wrapped:
-    """A rule on a captured node, as the engine calls it."""
-
-    __slots__ = ("argument", "function", "positions")
-
-    def __init__(self, rule: Any, function: Callable[..., Any]) -> None:
-        self.argument, self.positions, self.function = rule.argument, rule.positions, function
 
 
 class Tracer(observe):
@@ -209,7 +200,7 @@ class Tracer(observe):
             pool, known = (result, *arguments), (value, *args, kept)
             result.node.op = Proxy(op)
             result.node.edges = [
-                (parent, Wrapped(rule, self.captured(op, rule, pool, known, saved, opaque)), saved)
+                (parent, rule.with_function(self.captured(op, rule, pool, known, saved, opaque)), saved)
                 for parent, rule, saved in result.node.edges
             ]
 

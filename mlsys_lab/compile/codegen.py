@@ -2,7 +2,8 @@
 
 Neighbouring kernels become one C function over a table of addresses; products and other large operations
 stay calls of the engine's own functions between them. C keeps NumPy's meaning: NaN passes through maxima,
-nothing is reassociated but the sums of reductions, which are added in double precision.
+nothing is reassociated but sums along rows and over all, which are added in double precision; sums down the
+columns are added row by row in the result's type, as NumPy adds them.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from mlsys_lab.compile.fuse import ALIGN, REDUCTIONS
 from mlsys_lab.compile.ir import Graph, Group, Value
 
 TYPES = {"f4": "float", "f8": "double", "b1": "_Bool"}
+INFIX = {
+    "add": "+", "subtract": "-", "multiply": "*", "divide": "/", "logical_and": "&&", "logical_or": "||",
+    "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==", "not_equal": "!=",
+}  # fmt: skip
 # {0}, {1}, {2}: arguments; {f}: the suffix of C's functions on float; {T}: the type of the result.
 EXPRESSIONS = {
-    "add": "{0} + {1}",
-    "subtract": "{0} - {1}",
-    "multiply": "{0} * {1}",
-    "divide": "{0} / {1}",
+    **{name: f"{{0}} {infix} {{1}}" for name, infix in INFIX.items()},
     "negative": "-{0}",
     "abs": "fabs{f}({0})",
     "square": "{0} * {0}",
@@ -41,14 +43,6 @@ EXPRESSIONS = {
     "gelu": "({T})0.5 * {0} * (1 + erf_{T}({0} * ({T})0.70710678118654752))",
     "gelu_tanh": "({T})0.5 * {0} * (1 + tanh_{T}(({T})0.79788456080286536 * "
     "({0} + ({T})0.044715 * {0} * {0} * {0})))",
-    "less": "{0} < {1}",
-    "less_equal": "{0} <= {1}",
-    "greater": "{0} > {1}",
-    "greater_equal": "{0} >= {1}",
-    "equal": "{0} == {1}",
-    "not_equal": "{0} != {1}",
-    "logical_and": "{0} && {1}",
-    "logical_or": "{0} || {1}",
     "logical_not": "!{0}",
     "isnan": "{0} != {0}",
     "isfinite": "isfinite({0})",
@@ -92,7 +86,7 @@ def literal(x: Any, kind: str) -> str:
         return str(int(x))
     x = float(np.float32(x)) if kind == "float" else float(x)
     text = "NAN" if np.isnan(x) else "INFINITY" if np.isinf(x) else abs(x).hex() + "f" * (kind == "float")
-    return f"(-{text})" if x < 0 else text
+    return f"(-{text})" if np.signbit(x) else text
 
 
 class Kernel:
@@ -233,7 +227,7 @@ class Kernel:
                 return f"{self.pointer(x)}[r * {g.columns} + c]" if x in g.stored else f"{self.row_of(x)}[c]"
             return self.names[x]
         index = {"full": f"r * {g.columns} + c", "row": "r", "col": "c", "one": "0"}[how]
-        if x.op == "constant" and x.data.size and (x.data == x.data.flat[0]).all():
+        if x.op == "constant" and x.data.size and x.data.tobytes() == x.data.flat[0].tobytes() * x.data.size:
             return f"({TYPES[x.dtype.str[1:]]}){literal(x.data.flat[0], TYPES[x.dtype.str[1:]])}"
         return f"{self.pointer(x)}[{index}]"
 

@@ -1,4 +1,4 @@
-"""compile(fn): the same function, captured once per shape, optimised, and run as C or NumPy."""
+"""compile(fn): the same function, captured per set of shapes and numbers, optimised, run as C or NumPy."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from mlsys_lab.compile.ir import leaves
 from mlsys_lab.compile.program import PASSES, Program
 
 log = logging.getLogger("mlsys_lab.compile")
+LIMIT = 16  # programs of one function; torch._dynamo.config.recompile_limit is 8
+SPELLED = (int, float, complex, str, bytes, slice, type(None))  # known by their text, all else by identity
 
 
 class Compiled:
@@ -30,6 +32,7 @@ class Compiled:
         functools.update_wrapper(self, fn, updated=())
         self.fn = fn
         self.programs: dict[Any, Program | None] = {}
+        self.held: dict[int, Any] = {}  # arguments that are known by their id, so that it stays theirs
         self.latest: Program | None = None
         self.events: list[str] = []
         self.name = getattr(fn, "__name__", type(fn).__name__)
@@ -39,10 +42,10 @@ class Compiled:
             return self.fn(*args, **kwargs)
         tree = (args, kwargs)
         given: list[Any] = []
-        key: list[Any] = [mode.recording]
-        for x in leaves(tree) if kwargs else args:
+        key: list[Any] = [mode.recording, len(args), tuple(kwargs)]
+        for x in (*args, *kwargs.values()) if kwargs else args:
             self.note(x, given, key)
-        found = tuple(key) if not kwargs else (*key, *kwargs)
+        found = tuple(key)
         known = found in self.programs
         program = self.programs[found] if known else None
         if not known or (program is not None and not program.holds()):
@@ -62,12 +65,20 @@ class Compiled:
             key.append((type(x), len(x), *(x if isinstance(x, dict) else ())))
             for one in x.values() if isinstance(x, dict) else x:
                 self.note(one, given, key)
-        else:
-            key.append((type(x), x) if isinstance(x, (int, float, str, type(None))) else id(x))
+        elif isinstance(x, np.generic):
+            key.append((type(x), x.tobytes(), x.dtype))
+        else:  # text and not value: 0.0 is not -0.0, and NaN is NaN
+            key.append((type(x), repr(x) if isinstance(x, SPELLED) else id(x)))
 
     def compiled(self, key: Any, tree: Any, again: bool) -> Program | None:
         """Capture and lower for new arguments, and say so."""
+        if not again and len(self.programs) >= LIMIT:
+            line = f"{self.name} runs eagerly for further arguments: {LIMIT} programs are the limit"
+            if line not in self.events:
+                self.say(line, logging.WARNING)
+            return None
         reason = "the first call" if not self.programs else self.difference(key, again)
+        self.held.update({id(x): x for x in leaves(tree) if not isinstance(x, (Tensor, np.ndarray))})
         try:
             program: Program | None = Program(self.fn, tree)
         except CaptureError as error:
@@ -86,10 +97,10 @@ class Compiled:
         if again:
             return "a tensor outside or an overridden rule that changed"
         old = list(self.programs)[-1]
-        for i, (before, now) in enumerate(zip(old, key, strict=False)):
-            if before != now:
-                return f"{spelled(now)} in place of {spelled(before)}" + (f" (argument {i - 1})" if i else "")
-        return "another number of arguments"
+        if old[1:3] != key[1:3]:
+            return "another number of arguments, or other names"
+        i = next(i for i, (before, now) in enumerate(zip(old, key, strict=False)) if before != now)
+        return f"{spelled(key[i])} in place of {spelled(old[i])}" + (f" (argument {i - 3})" if i else "")
 
     def say(self, line: str, level: int) -> None:
         self.events.append(line)
@@ -133,16 +144,26 @@ def spelled(part: Any) -> str:
     """One part of a key in words."""
     if isinstance(part, tuple) and len(part) == 4 and isinstance(part[0], tuple):
         return f"{part[1]}[{','.join(map(str, part[0]))}]" + (" with gradient" if part[2] else "")
-    return repr(part[1]) if isinstance(part, tuple) and len(part) == 2 else str(part)
+    if isinstance(part, tuple) and len(part) == 3 and isinstance(part[1], bytes):
+        return repr(np.frombuffer(part[1], part[2])[0])
+    if isinstance(part, tuple) and len(part) == 2:
+        return part[1] if isinstance(part[1], str) else f"another {part[0].__name__}"
+    return str(part)
 
 
 def compile(fn: Callable[..., Any]) -> Compiled:
-    """A function with the same results, which is captured at its first call and then runs without Python.
+    """A function with the same results, captured at its first call; then its graph runs in its place.
+
+    A capture runs the function twice, on real values, to see that both take the same steps. So a print or
+    an append inside happens twice and then no more; where the two differ (dropout), the function runs a
+    third time, eagerly, and has drawn three times from its generator.
 
     Args:
         fn: a function of tensors, arrays, numbers and nested tuples, lists and dictionaries of them, made of
             the engine's operations; `backward` and `ag.grad` inside are captured too. It may close over
-            tensors, which are read anew at each call; other state is taken as it is at the capture.
+            tensors, which are read anew at each call; other state is taken as it is at the capture. Numbers
+            and text among the arguments are part of the program, other objects count by identity; past 16
+            programs further arguments run eagerly.
 
     Returns:
         A `Compiled`: call it like fn; `explain()` says what was compiled, `show(pass)` what a pass did.

@@ -92,9 +92,8 @@ class Fuser:
         for v in self.graph.values:
             if v.op in ("input", "constant", "reshape"):
                 continue
-            if v.plain and (any(self.join(v, g) for g in self.candidates(v)) or self.start(v)):
-                continue
-            self.settle(v, Group([]))
+            if not v.plain or not any(self.join(v, g) for g in (*self.candidates(v), Group([]))):
+                self.settle(v, Group([]))
         order = self.ordered()
         outside = {base(v) for v in self.graph.outputs}
         for v in self.graph.values:
@@ -113,7 +112,7 @@ class Fuser:
             other = self.home.get(x)
             if other is not None and other is not g and self.depends(other, g):
                 return False
-        found = fit(v, g.rows, g.columns, g.kind)
+        found = fit(v, g.rows, g.columns, g.kind) if g.values else None
         if found is None and len(g.values) <= REFIT_LIMIT:
             found = self.refit(v, g)
         if found is None:
@@ -137,18 +136,6 @@ class Fuser:
                 g.rows, g.columns, g.kind, g.operands = rows, columns, kind, operands
                 return kind[v], operands[v]
         return None
-
-    def start(self, v: Value) -> bool:
-        """A group of its own for a value, if there is a loop for it."""
-        shape = v.args[0].shape if v.op in REDUCTIONS else v.shape
-        for _, rows, columns in divisions(shape):
-            found = fit(v, rows, columns, {})
-            if found is not None:
-                g = Group([], rows, columns)
-                g.kind[v], g.operands[v] = found
-                self.settle(v, g)
-                return True
-        return False
 
     def settle(self, v: Value, g: Group) -> None:
         if not g.values:

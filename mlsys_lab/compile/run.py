@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
 from mlsys_lab._core import native
-from mlsys_lab.autograd._fused_c import at
+from mlsys_lab._core.backend import address as at
 from mlsys_lab.compile.codegen import FLAGS, Segment, prelude
-from mlsys_lab.compile.ir import Graph, Group, Value, base, leaves, mapped, reads
+from mlsys_lab.compile.ir import Graph, Value, base, leaves, mapped, reads
 
 Step = Callable[[list[Any], Any], None]
 
@@ -67,16 +68,9 @@ class Runner:
         """Runs of kernels as segments, and calls."""
         assert self.graph.groups is not None
         parts: list[Any] = []
-        run: list[Group] = []
-        for g in [*self.graph.groups, Group([])]:
-            if compiled and g.rows:
-                run.append(g)
-                continue
-            if run:
-                parts.append(Segment(self.graph, run, len(parts)))
-                run = []
-            if g.values:
-                parts.append(g)
+        for kernels, run in groupby(self.graph.groups, lambda g: compiled and g.rows > 0):
+            groups = list(run)
+            parts += [Segment(self.graph, groups, len(parts))] if kernels else groups
         return parts
 
     def last_uses(self, parts: Sequence[Any]) -> list[list[Value]]:
@@ -142,11 +136,10 @@ class Runner:
 
     def gathered(self, tree: Any, key: Any) -> int:
         """A slot for a nested argument, put together by a step of its own."""
-        out = self.slot(key)
-        places = mapped(lambda x: Place(self.slots[x]) if isinstance(x, Value) else x, tree)
+        out, slots = self.slot(key), self.slots
 
         def step(env: list[Any], frame: Any) -> None:
-            env[out] = mapped(lambda x: env[x.slot] if isinstance(x, Place) else x, places)
+            env[out] = mapped(lambda x: env[slots[x]] if isinstance(x, Value) else x, tree)
 
         self.steps.append(step)
         return out
@@ -203,15 +196,6 @@ class Runner:
             step(env, frame)
         self.frames.append(frame)
         return [env[i].copy() if constant else env[i] for i, constant in self.pick]
-
-
-class Place:
-    """A slot inside a nested argument."""
-
-    __slots__ = ("slot",)
-
-    def __init__(self, slot: int) -> None:
-        self.slot = slot
 
 
 def forgetting(slots: list[int]) -> Step:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlsys_lab.kernels.listing import as_html, as_text
 from mlsys_lab.kernels.ptx.counts import Counts, Error, Traffic
-from mlsys_lab.kernels.ptx.machine import Program
+from mlsys_lab.kernels.ptx.program import Program
 from mlsys_lab.kernels.ptx.races import Race
 
 
@@ -65,6 +66,7 @@ class Report:
         lines: by line of the source.
         errors, races: what was wrong.
         printed: what printf said.
+        source: the source, set by the launch, for `__str__` and the notebook.
         stopped: why the launch was given up, or "".
     """
 
@@ -72,7 +74,7 @@ class Report:
         self.errors: list[Error] = counts.errors
         self.races = [r for r in races if r.kind != "same-value"]
         self.same_value_writes = [r for r in races if r.kind == "same-value"]
-        self.printed, self.stopped = counts.printed, stopped
+        self.printed, self.stopped, self.source = counts.printed, stopped, ""
         self.global_loads, self.global_stores, self.shared = GlobalAccess(), GlobalAccess(), SharedAccess()
         self.lines: dict[int, Line] = {}
         self.classes: dict[str, int] = {}
@@ -117,6 +119,24 @@ class Report:
                 shared.requests += one.requests
                 shared.wavefronts += one.wavefronts
                 shared.ideal += one.ideal
+
+    @property
+    def active(self) -> float:
+        """Lanes that ran, of those of the warps that ran."""
+        lanes = sum(x.lanes for x in self.lines.values())
+        return lanes / (32 * self.instructions) if self.instructions else 1.0
+
+    @property
+    def intensity(self) -> float:
+        """Floating-point operations per byte that sectors of global memory moved."""
+        moved = 32 * (self.global_loads.sectors + self.global_stores.sectors)
+        return self.flops / moved if moved else 0.0
+
+    def __str__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
 
     def to_json(self) -> dict[str, Any]:
         """The totals, lines, errors and races as plain values."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mlsys_lab import autograd as ag
-from mlsys_lab._core.backend import NARROW
+from mlsys_lab._core.backend import NARROW, is_float
 from mlsys_lab.nn.init import Generator, drawn_from
 
 relu, silu, sigmoid, softplus, tanh = ag.relu, ag.silu, ag.sigmoid, ag.softplus, ag.tanh
@@ -33,6 +33,8 @@ class autocast:
 
     def __init__(self, dtype: Any = ag.bfloat16, enabled: bool = True) -> None:
         self.dtype = np.dtype(dtype) if enabled else None
+        if enabled and not is_float(self.dtype):
+            raise ValueError(f"autocast expects bfloat16 or float16, got {self.dtype}: name one of the two")
 
     def __enter__(self) -> None:
         self.before, precision.dtype = precision.dtype, self.dtype
@@ -102,9 +104,16 @@ def rms_norm(input: Any, normalized_shape: Any, weight: Any, eps: float = 1e-5) 
     return ag.rms_norm(widened(input), weight, eps)
 
 
+def probability(p: float) -> float:
+    """p itself, if it is one."""
+    if not 0 <= p <= 1:
+        raise ValueError(f"dropout expects a probability in [0, 1], got {p}: give one, such as 0.1")
+    return p
+
+
 def dropout(input: Any, p: float = 0.5, training: bool = True, generator: Generator | None = None) -> Any:
     """Each element is zero with probability p, the others are divided by 1 - p."""
-    if not training or p == 0:
+    if probability(p) == 0 or not training:
         return input
     kept = drawn_from(generator).random(input.shape, np.float32) >= p
     return input * (kept / np.float32(1 - p if p < 1 else 1)).astype(input.dtype)
@@ -115,6 +124,13 @@ def scaled_dot_product_attention(
 ) -> Any:
     """(B, H, T, d), (B, KV, S, d), (B, KV, S, dv) -> (B, H, T, dv); H / KV neighbouring heads share."""
     return ag.attention(*map(widened, (query, key, value)), causal=is_causal, scale=scale)
+
+
+def alike(input: Any, target: Any) -> Any:
+    """The target, if it has the input's shape: a loss of two that broadcast is a mean over all pairs."""
+    if (wanted := np.shape(input)) != np.shape(target):
+        raise ag.ShapeError(f"the target has the input's shape {wanted}, got {np.shape(target)}: reshape it")
+    return target
 
 
 def reduced(loss: Any, reduction: str) -> Any:
@@ -135,14 +151,14 @@ def nll_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
 
 
 def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
-    return reduced(ag.square(widened(input) - target), reduction)
+    return reduced(ag.square(widened(input) - alike(input, target)), reduction)
 
 
 def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
-    return reduced(ag.abs(widened(input) - target), reduction)
+    return reduced(ag.abs(widened(input) - alike(input, target)), reduction)
 
 
 def binary_cross_entropy_with_logits(input: Any, target: Any, reduction: str = "mean") -> Any:
     """Logits and probabilities of one shape; no overflow."""
     logits = widened(input)
-    return reduced(ag.softplus(logits) - logits * target, reduction)
+    return reduced(ag.softplus(logits) - logits * alike(input, target), reduction)

@@ -118,15 +118,8 @@ class GPT(Module):
             cache.length = end
         return self.lm_head(x)
 
-    def generate(
-        self,
-        idx: Any,
-        max_new_tokens: int,
-        *,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        generator: init.Generator | None = None,
-    ) -> np.ndarray:
+    def generate(self, idx: Any, max_new_tokens: int, *, temperature: float = 1.0, top_k: int | None = None,
+                 generator: init.Generator | None = None) -> np.ndarray:  # fmt: skip
         """Continue tokens (B, T), one at a time; with temperature 0 the most likely one.
 
         Past block_size the model sees the last block_size tokens, without a cache.

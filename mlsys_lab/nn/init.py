@@ -50,7 +50,7 @@ def normal_(tensor: T, mean: float = 0.0, std: float = 1.0, generator: Generator
 def fans(tensor: Tensor) -> tuple[int, int]:
     """How many inputs and outputs an element of a weight (out, in, ...) has."""
     field = math.prod(tensor.shape[2:])
-    return tensor.shape[1] * field, tensor.shape[0] * field
+    return max(tensor.shape[1] * field, 1), max(tensor.shape[0] * field, 1)
 
 
 def kaiming_uniform_(tensor: T, a: float = 0.0, generator: Generator | None = None) -> T:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -93,7 +93,7 @@ class Dropout(Module):
     """Zeroes elements with probability p while training."""
 
     def __init__(self, p: float = 0.5, *, generator: init.Generator | None = None) -> None:
-        self.p, self.generator = p, generator
+        self.p, self.generator = F.probability(p), generator
 
     def forward(self, x: Any) -> Any:
         return F.dropout(x, self.p, self.training, self.generator)
@@ -155,9 +155,8 @@ class Sequential(ModuleList):
         super().__init__(modules)
 
     def forward(self, x: Any) -> Any:
-        modules: Iterator[Module] = iter([*vars(self).values()])
         waiting: Linear | None = None
-        for module in modules:
+        for module in vars(self).values():
             if not isinstance(module, Module):
                 continue
             if waiting is not None:

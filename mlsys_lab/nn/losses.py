@@ -41,5 +41,5 @@ class CrossEntropyLoss(Loss):
 
     function = F.cross_entropy
 
-    def __init__(self, ignore_index: int = -100, reduction: str = "mean") -> None:
+    def __init__(self, *, ignore_index: int = -100, reduction: str = "mean") -> None:
         super().__init__(reduction, ignore_index=ignore_index)

@@ -104,6 +104,10 @@ class Module:
         Raises:
             RuntimeError: keys that are missing, extra (both only with `strict`), or of the wrong shape.
         """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(
+                f"expected arrays by name, got {type(state_dict).__name__}: pass model.state_dict()"
+            )
         entries = dict(self._entries())
         given = {name: plain(value) for name, value in state_dict.items()}
         wrong = [
@@ -146,8 +150,8 @@ class ModuleList(Module):
     """Modules in a row, named 0, 1, 2; what is done with them says the owner."""
 
     def __init__(self, modules: Iterable[Module] = ()) -> None:
-        for i, module in enumerate(modules):
-            setattr(self, str(i), module)
+        for module in modules:
+            self.append(module)
 
     def __iter__(self) -> Iterator[Module]:
         return self.children()
@@ -159,5 +163,9 @@ class ModuleList(Module):
         return list(self.children())[i]
 
     def append(self, module: Module) -> ModuleList:
+        if not isinstance(module, Module):
+            several = isinstance(module, (list, tuple))
+            remedy = "write Sequential(*layers)" if several else "for a function use a module, as nn.ReLU()"
+            raise TypeError(f"expects modules, got {type(module).__name__} at {len(self)}: {remedy}")
         setattr(self, str(len(self)), module)
         return self

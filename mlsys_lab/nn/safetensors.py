@@ -14,7 +14,8 @@ import numpy as np
 
 DTYPES = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "I64": np.int64,
-    "I32": np.int32, "I16": np.int16, "I8": np.int8, "U8": np.uint8, "BOOL": np.bool_,
+    "I32": np.int32, "I16": np.int16, "I8": np.int8, "U64": np.uint64, "U32": np.uint32, "U16": np.uint16,
+    "U8": np.uint8, "BOOL": np.bool_,
 }  # fmt: skip
 NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
 
@@ -22,17 +23,21 @@ NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
 def save_safetensors(
     state_dict: Mapping[str, np.ndarray], path: str | Path, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write arrays by name; metadata is text by name."""
+    """Write arrays by name; metadata is text by name.
+
+    Raises:
+        ValueError: a dtype that the format has not.
+    """
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
-    arrays = {name: np.ascontiguousarray(array) for name, array in state_dict.items()}
+    arrays = {name: np.asarray(array, order="C") for name, array in state_dict.items()}
     end = 0
     for name, array in arrays.items():
+        if array.dtype not in NAMES:
+            raise ValueError(
+                f"safetensors holds {', '.join(DTYPES)}, got {array.dtype} for {name}: convert it"
+            )
         start, end = end, end + array.nbytes
-        header[name] = {
-            "dtype": NAMES[array.dtype],
-            "shape": np.shape(state_dict[name]),
-            "data_offsets": [start, end],
-        }
+        header[name] = {"dtype": NAMES[array.dtype], "shape": array.shape, "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)  # the data begins at a multiple of 8
     with open(path, "wb") as file:
@@ -47,16 +52,16 @@ def load_safetensors(path: str | Path) -> dict[str, np.ndarray]:
     Raises:
         ValueError: the file is cut off, or is none of this format.
     """
-    data = np.memmap(path, np.uint8, "r")
-    length = int.from_bytes(data[:8].tobytes(), "little")
-    if len(data) < 8 + length:
-        raise ValueError(f"{path} is no whole safetensors file: fetch or write it again")
-    header = json.loads(data[8 : 8 + length].tobytes())
-    header.pop("__metadata__", None)
-    body = data[8 + length :]
-    if len(body) != max((entry["data_offsets"][1] for entry in header.values()), default=0):
-        raise ValueError(f"{path} is no whole safetensors file: fetch or write it again")
-    return {
-        name: body[slice(*e["data_offsets"])].view(DTYPES[e["dtype"]]).reshape(e["shape"])
-        for name, e in header.items()
-    }
+    try:
+        data = np.memmap(path, np.uint8, "r")
+        length = int.from_bytes(data[:8].tobytes(), "little")
+        header, body = json.loads(data[8 : 8 + length].tobytes()), data[8 + length :]
+        header.pop("__metadata__", None)
+        if len(body) != max((entry["data_offsets"][1] for entry in header.values()), default=0):
+            raise ValueError("cut off")
+        return {
+            name: body[slice(*e["data_offsets"])].view(DTYPES[e["dtype"]]).reshape(e["shape"])
+            for name, e in header.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no whole safetensors file ({error}): fetch or write it again") from error

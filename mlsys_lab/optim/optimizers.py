@@ -6,6 +6,7 @@ parameter needs `.data`, an array, and `.grad`, None or something with `.data`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
@@ -36,7 +37,7 @@ class Optimizer:
     moments: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
-        given = list(params)
+        given = list(params) if isinstance(params, Iterable) else [params]
         if not given:
             raise ValueError(
                 f"{type(self).__name__} needs at least one parameter, got none: pass model.parameters()"
@@ -68,6 +69,8 @@ class Optimizer:
         _check(options)
         by_type: dict[Any, list[Parameter]] = {}
         for p in parameters:
+            if not hasattr(p, "grad"):
+                raise TypeError(f"expected parameters, got {type(p).__name__}: pass model.parameters()")
             if not getattr(p, "is_leaf", True) or not getattr(p, "requires_grad", True):
                 raise ValueError("an optimiser takes leaves with requires_grad=True: pass model.parameters()")
             if np.dtype(p.data.dtype).kind in "iub":
@@ -185,9 +188,10 @@ def _fill(names: tuple[str, ...], views: Iterable[Array], entry: dict[str, Any])
 
 def _check(options: dict[str, Any]) -> None:
     for name, value in options.items():
-        low = value if isinstance(value, tuple | list) else (value,)
-        if any(v < 0 for v in low) or (name == "betas" and any(v >= 1 for v in value)):
-            limits = "in [0, 1)" if name == "betas" else "at least 0"
+        numbers = value if isinstance(value, tuple | list) else (value,)
+        count, below = (2, 1.0) if name == "betas" else (1, math.inf)
+        if len(numbers) != count or not all(0 <= v < below for v in numbers):
+            limits = "in [0, 1), two of them" if name == "betas" else "at least 0"
             raise ValueError(f"{name} is {limits}, got {value}")
 
 

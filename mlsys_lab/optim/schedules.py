@@ -55,6 +55,13 @@ class LRScheduler:
             group["lr"] = self.rate(initial, self.last_epoch)
 
 
+def counted(name: str, steps: int) -> int:
+    """A number of steps, if it is one."""
+    if not steps >= 1:
+        raise ValueError(f"{name} is at least 1, got {steps}")
+    return steps
+
+
 class LambdaLR(LRScheduler):
     """The initial rate times `lr_lambda(step)`."""
 
@@ -70,7 +77,7 @@ class StepLR(LRScheduler):
     """Times `gamma` every `step_size` steps."""
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
-        self.step_size, self.gamma = step_size, gamma
+        self.step_size, self.gamma = counted("step_size", step_size), gamma
         super().__init__(optimizer)
 
     def rate(self, initial: float, step: int) -> float:
@@ -83,7 +90,8 @@ class LinearLR(LRScheduler):
     def __init__(
         self, optimizer: Optimizer, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5
     ) -> None:
-        self.start_factor, self.end_factor, self.total_iters = start_factor, end_factor, total_iters
+        self.start_factor, self.end_factor = start_factor, end_factor
+        self.total_iters = counted("total_iters", total_iters)
         super().__init__(optimizer)
 
     def rate(self, initial: float, step: int) -> float:
@@ -95,7 +103,7 @@ class CosineAnnealingLR(LRScheduler):
     """Half a cosine from the initial rate down to `eta_min` in `T_max` steps (Loshchilov and Hutter 2017)."""
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
-        self.T_max, self.eta_min = T_max, eta_min
+        self.T_max, self.eta_min = counted("T_max", T_max), eta_min
         super().__init__(optimizer)
 
     def rate(self, initial: float, step: int) -> float:

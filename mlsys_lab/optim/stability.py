@@ -16,13 +16,13 @@ from mlsys_lab.optim.optimizers import Optimizer
 
 
 def clip_grad_norm_(
-    parameters: Iterable[Parameter], max_norm: float, error_if_nonfinite: bool = False
+    parameters: Parameter | Iterable[Parameter], max_norm: float, error_if_nonfinite: bool = False
 ) -> float:
     """Scale all gradients in place by one factor, so that their joint Euclidean norm is at most `max_norm`.
 
     Args:
-        parameters: those without a gradient do not count.
-        max_norm: the limit.
+        parameters: several or one; those without a gradient do not count.
+        max_norm: the limit, above 0.
         error_if_nonfinite: refuse a norm that is infinite or NaN.
 
     Returns:
@@ -30,8 +30,12 @@ def clip_grad_norm_(
 
     Raises:
         RuntimeError: the norm is not finite and `error_if_nonfinite` is set.
+        ValueError: a limit that is none.
     """
-    gradients = [p.grad.data for p in parameters if p.grad is not None]
+    if not max_norm > 0:
+        raise ValueError(f"max_norm is above 0, got {max_norm}: without a limit, do not clip")
+    several = [parameters] if hasattr(parameters, "grad") else parameters
+    gradients = [p.grad.data for p in several if p.grad is not None]
     total = math.sqrt(sum(_squares(g) for g in gradients))
     if error_if_nonfinite and not math.isfinite(total):
         raise RuntimeError(f"the gradients' norm is {total}, so they cannot be clipped")
@@ -43,8 +47,8 @@ def clip_grad_norm_(
 
 
 def _squares(g: Any) -> float:
-    flat = g.reshape(-1)
-    flat = flat if flat.dtype.itemsize >= 4 else flat.astype(np.float32)
+    """Added in float64: 1e30 has a square, and a million terms keep their digits."""
+    flat = g.reshape(-1).astype(np.float64, copy=False)
     return float(flat @ flat)
 
 
@@ -71,6 +75,8 @@ class GradScaler:
         self, init_scale: float = 2.0**16, growth_factor: float = 2.0, backoff_factor: float = 0.5,
         growth_interval: int = 2000, enabled: bool = True,
     ) -> None:  # fmt: skip
+        if not init_scale > 0:
+            raise ValueError(f"init_scale is above 0, got {init_scale}")
         self.growth_factor, self.backoff_factor = growth_factor, backoff_factor
         self.growth_interval, self.enabled = growth_interval, enabled
         self._scale, self._good_steps = float(init_scale), 0

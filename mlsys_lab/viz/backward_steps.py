@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mlsys_lab._core.backend import extent
-from mlsys_lab.autograd.tape import Node, add, tape_of
+from mlsys_lab.autograd.tape import Node, accumulate, tape_of
 from mlsys_lab.autograd.tensor import Tensor, pull
 from mlsys_lab.autograd.watch import observe
 from mlsys_lab.viz.graph import layout, parents
@@ -77,7 +77,7 @@ def listen(function: Callable[..., Tensor], leaves: dict[str, Tensor]) -> Run:
     def tell(parent: Any, custom: bool, grad: Any) -> None:
         for one, part in zip(parent, grad, strict=True) if isinstance(parent, tuple) else [(parent, grad)]:
             if one is not None and part is not None:
-                add(sums, None, one, part, visits[-1].grad, custom)
+                accumulate(sums, None, one, part, visits[-1].grad, custom)
                 visits[-1].parts.append((one, part.copy(), sums[one].copy()))
 
     def arrive(node: Node, g: Any, _: bool) -> None:

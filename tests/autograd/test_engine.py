@@ -220,10 +220,58 @@ def nan_forward() -> None:
         ag.log(leaf(2) * 0.0 - 1.0)
 
 
+def hooked(gradient) -> None:
+    x = leaf(3)
+    x.register_hook(lambda g: gradient)
+    (x * 1.0).sum().backward()
+
+
+def ruled(rule) -> None:
+    with ag.override("tanh", rule):
+        ag.tanh(leaf(3)).sum().backward()
+
+
+def checkpointed_twice() -> None:
+    x = leaf(3)
+    ag.grad(ag.checkpoint(lambda x: x * x, x).sum(), x, create_graph=True)
+
+
 @pytest.mark.filterwarnings("ignore:invalid value")
 @pytest.mark.parametrize(
     ("act", "error", "words"),
     [
+        (
+            lambda: leaf(2, 3) @ leaf(2, 3),
+            ag.ShapeError,
+            ["last axis of the left one is as"],
+        ),
+        (lambda: hooked(np.ones(7, np.float32)), ag.GraphError, [r"float32 \(3,\), or None", r"\(7,\)"]),
+        (lambda: hooked(np.ones(3)), ag.GraphError, ["hook returns", "float64"]),
+        (lambda: hooked(2.0), ag.GraphError, ["hook returns", "got float"]),
+        (
+            lambda: setattr(leaf(3), "grad", np.ones(3)),
+            ag.GraphError,
+            ["expects a Tensor", "float64"],
+        ),
+        (lambda: ruled(lambda g, x: 1.0), ag.ShapeError, [r"gradient of shape \(\)", r"\(3,\)"]),
+        (lambda: ruled(lambda g, x: np.ones((5, 5))), ag.ShapeError, [r"shape \(5, 5\)", r"\(3,\)"]),
+        (lambda: ruled(lambda g, x, y, z: g), ag.GraphError, [r"takes g and \['x'\]", "'z'"]),
+        (checkpointed_twice, ag.GraphError, ["checkpoint is differentiated once"]),
+        (lambda: ag.checkpoint(lambda x: (x, x), leaf(3)), TypeError, ["one tensor, got tuple"]),
+        (lambda: ag.grad(leaf(3).sum(), np.ones(3)), TypeError, ["ag.grad expects tensors, got ndarray"]),
+        (
+            lambda: ag.grad([leaf(1)], [leaf(1)], [1.0, 2.0]),
+            ag.GraphError,
+            ["per output, 1, got 2"],
+        ),
+        (lambda: ag.gradcheck(ag.exp, [np.ones(3)]), TypeError, ["gradcheck expects tensors, got ndarray"]),
+        (lambda: ag.Tensor("a"), ag.DtypeError, ["holds numbers, got str"]),
+        (lambda: ag.Tensor(None), ag.DtypeError, ["holds numbers, got NoneType"]),
+        (
+            lambda: ag.cross_entropy(leaf(1, 4), np.array([1.9])),
+            ag.DtypeError,
+            ["integer", "float64"],
+        ),
         (lambda: leaf(2, 3) + leaf(4), ag.ShapeError, [r"add", r"\(2, 3\)", r"\(4,\)", "reshape"]),
         (lambda: leaf(2, 3) @ leaf(2, 3), ag.ShapeError, ["matmul", r"\(2, 3\) and \(2, 3\)"]),
         (lambda: ag.concat([leaf(2, 3), leaf(2, 4)]), ag.ShapeError, ["concat", r"\(2, 3\)", r"\(2, 4\)"]),
@@ -239,7 +287,7 @@ def nan_forward() -> None:
         (lambda: leaf(2).backward(np.zeros(3)), ag.ShapeError, [r"\(2,\)", r"\(3,\)"]),
         (lambda: ag.Tensor([1.0]).backward(), ag.GraphError, ["requires_grad=True"]),
         (lambda: ag.Tensor([1, 2], requires_grad=True), ag.DtypeError, ["int64", "astype"]),
-        (lambda: leaf(2).astype("int64").sum().backward(), ag.GraphError, ["requires_grad"]),
+        (lambda: leaf(2).astype("int64").sum().backward(), ag.GraphError, ["int64", "no gradient"]),
         (changed_leaf, ag.InplaceError, ["leaf", "no_grad"]),
         (changed_saved, ag.InplaceError, ["'exp'", "in place", "copy"]),
         (changed_view, ag.InplaceError, ["'multiply'", "in place"]),
@@ -259,6 +307,34 @@ def test_wrong_input_is_told_with_its_remedy(act, error, words):
         act()
     for word in words:
         caught.match(word)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda: ag.concat([leaf(2, 3), leaf(2, 4)]),
+        lambda: ag.cross_entropy(leaf(3, 4), np.array([0, 1])),
+        lambda: ag.layer_norm(leaf(3, 4), leaf(5), leaf(5)),
+        lambda: leaf(2, 3) @ leaf(2, 3),
+    ],
+)
+def test_a_new_axis_is_advised_only_where_shapes_broadcast(act):
+    with pytest.raises(ag.ShapeError) as caught:
+        act()
+    assert "x[None]" not in str(caught.value)
+
+
+def test_lists_beside_a_tensor_are_arrays_of_its_dtype():
+    x = leaf(3, 2)
+    y = x @ [[1.0, 2.0], [3.0, 4.0]] + [5.0, 6.0]
+    assert y.dtype == np.float32
+    np.testing.assert_allclose(y.numpy(), x.numpy() @ np.array([[1, 2], [3, 4]]) + [5, 6], rtol=1e-5)
+
+
+def test_a_jacobian_at_a_float64_array_is_float64():
+    a = ag.jacobian(lambda x: x / 3.0, np.ones(2))
+    assert a.dtype == np.float64
+    np.testing.assert_array_equal(a.numpy(), np.eye(2) / 3)
 
 
 def test_numpy_gives_a_view_that_cannot_be_written():
@@ -393,6 +469,20 @@ def test_anomaly_mode_names_the_forward_line_of_a_backward_that_breaks():
             np.errstate(all="ignore"),
         ):
             y.sum().backward()
+
+
+def test_anomaly_mode_sees_the_backward_of_a_forward_outside_of_it():
+    x = ag.Tensor([0.0, 1.0], requires_grad=True)
+    y = ag.sqrt(x)
+    for _ in range(2):
+        with (
+            ag.detect_anomaly(),
+            pytest.raises(ag.NonFiniteError, match=r"'sqrt'.*outside of detect_anomaly"),
+            np.errstate(all="ignore"),
+        ):
+            y.sum().backward(retain_graph=True)
+    with np.errstate(all="ignore"):
+        ag.sqrt(x).sum().backward()
 
 
 def test_a_learners_rule_takes_over_and_is_gone_afterwards():

@@ -247,3 +247,70 @@ def test_which_arguments_are_the_same_tensor_is_guarded() -> None:
     f = compile(lambda a, b, c: a * 2.0 + b * 3.0 + c * 5.0)
     for given_ in ((x, y, x), (x, x, y), (x, y, y), (y, y, y)):
         same(f(*given_).numpy(), f.fn(*given_).numpy())
+
+
+class Holder:
+    """An argument that is neither tensor nor number."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+
+def times(value: float) -> Any:
+    return lambda x: x * value
+
+
+@pytest.mark.parametrize(
+    ("fn", "make"),
+    [
+        (lambda x, s: x * s, np.float32),
+        (lambda x, s: x * s, np.float64),
+        (lambda x, s: x * s, lambda v: np.arange(30)[int(v)]),
+        (lambda x, o: x * o.value, Holder),
+        (lambda x, f: f(x), times),
+        (lambda x, s: x * float(len(s)), lambda v: set(range(int(v)))),
+        (lambda x, s: x * float(s.stop), lambda v: slice(0, int(v))),
+    ],
+)
+def test_an_argument_is_not_taken_for_an_earlier_one(fn: Any, make: Any) -> None:
+    f, x = compile(fn), ag.Tensor(np.ones(3, "f4"))
+    values = [float(v) for v in range(2, 20)]
+    assert [float(f(x, make(v)).numpy()[0]) for v in values] == values
+
+
+def test_keywords_and_nesting_are_part_of_what_was_given() -> None:
+    x, y = ag.Tensor(np.ones(3, "f4")), ag.Tensor(np.full(3, 5, "f4"))
+
+    def fn(*args: Any, k: Any) -> Any:
+        first = args[0][0] + args[0][1] if isinstance(args[0], tuple) else args[0]
+        return first * 2.0 if isinstance(k, float) else first * k[0]
+
+    f = compile(fn)
+    given = [((x, y), {"k": 1.0}), ((x,), {"k": (y, 1.0)}), (((x, y),), {"k": 1.0}), ((x,), {"k": [y, 1.0]})]
+    for args, kwargs in given:
+        np.testing.assert_array_equal(f(*args, **kwargs).numpy(), fn(*args, **kwargs).numpy())
+    assert len(f.programs) == 4
+
+
+def test_zeros_of_both_signs_are_two_numbers_and_nan_is_one(backend: str) -> None:
+    x = ag.Tensor(np.ones(3, "f4"))
+    f = compile(lambda x, s: x / (x * s))
+    with np.errstate(all="ignore"):
+        assert [float(f(x, s).numpy()[0]) for s in (0.0, -0.0)] == [np.inf, -np.inf]
+        before = len(f.programs)
+        for _ in range(3):
+            assert np.isnan(f(x, float("nan")).numpy()).all()
+    assert len(f.programs) == before + 1
+    signed = ag.Tensor(np.float32([0.0, -0.0]))
+    with np.errstate(all="ignore"):
+        out = compile(lambda x: 1.0 / (x * signed.data))(ag.Tensor(np.ones(2, "f4")))
+    assert out.tolist() == [np.inf, -np.inf]
+
+
+def test_past_sixteen_programs_a_function_runs_eagerly_and_says_so_once() -> None:
+    f, x = compile(lambda x, s: x * s), ag.Tensor(np.ones(3, "f4"))
+    for v in range(30):
+        assert float(f(x, float(v)).numpy()[0]) == v
+    assert len(f.programs) == 16
+    assert f.explain().count("16 programs are the limit") == 1
+    assert f.explain().count("\n") == 16

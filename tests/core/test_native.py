@@ -175,6 +175,22 @@ def test_apples_stand_in_is_not_called_without_developer_tools(monkeypatch):
 
 
 @pytest.mark.poor
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell script plays the compiler")
+def test_a_cc_that_does_not_answer_is_named_once_with_what_is_used(tmp_path, monkeypatch, caplog):
+    monkeypatch.delenv(native.OFF, raising=False)
+    folder = tmp_path / "bin"
+    fake(folder, "mine", "exit 1")
+    fake(folder, "gcc", "echo gcc 9")
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setenv("CC", "mine -m32")
+    native._probe.cache_clear()
+    for _ in range(2):
+        assert native.compiler().version == "gcc 9"
+    assert [r.getMessage() for r in caplog.records] == [
+        f"CC=mine -m32 does not answer as a C compiler: {folder / 'gcc'} is used (gcc 9)"
+    ]
+
+
 @pytest.mark.parametrize("how", ["switched off", "none there"])
 def test_without_a_compiler_the_message_names_the_remedies(how, cache, monkeypatch):
     if how == "switched off":

@@ -177,6 +177,13 @@ def test_layers_start_with_the_spread_of_torchs():
             assert found.std() == pytest.approx(wanted.std().item(), rel=0.15)
 
 
+def test_a_layer_without_inputs_gives_its_bias():
+    layer = nn.Linear(0, 5)
+    np.testing.assert_array_equal(
+        layer(np.zeros((2, 0), np.float32)).numpy(), np.tile(layer.bias.numpy(), (2, 1))
+    )
+
+
 def test_a_seed_makes_the_same_layer_again():
     nn.manual_seed(3)
     first = nn.Linear(4, 5).state_dict()
@@ -194,6 +201,20 @@ WRONG = [
         r"\(\.\.\., 784\).*\(10, 784\).*\(64, 28\).*in_features=28",
     ),
     (lambda: F.mse_loss(ag.zeros((2,)), ag.zeros((2,)), "avg"), ValueError, "'avg'"),
+    *(
+        (lambda f=f: f(ag.zeros((3, 1)), ag.zeros((3,))), ag.ShapeError, r"\(3, 1\), got \(3,\)")
+        for f in (F.mse_loss, F.l1_loss, F.binary_cross_entropy_with_logits)
+    ),
+    (lambda: nn.Sequential([nn.ReLU()]), TypeError, r"got list at 0: write Sequential\(\*layers\)"),
+    (lambda: nn.Sequential(nn.Linear(3, 3), ag.relu), TypeError, r"at 1: .*nn.ReLU\(\)"),
+    (lambda: nn.Sequential(5), TypeError, "expects modules, got int"),
+    (lambda: nn.ModuleList([1, 2]), TypeError, "expects modules, got int"),
+    (lambda: nn.ModuleList().append("a"), TypeError, "expects modules, got str"),
+    (lambda: nn.Dropout(1.5), ValueError, r"in \[0, 1\], got 1.5"),
+    (lambda: F.dropout(ag.zeros((2,)), -1.0), ValueError, r"in \[0, 1\], got -1"),
+    (lambda: nn.autocast("int8"), ValueError, "bfloat16 or float16, got int8"),
+    (lambda: nn.CrossEntropyLoss("sum"), TypeError, "positional"),
+    (lambda: nn.Linear(2, 2).load_state_dict(None), TypeError, "arrays by name, got NoneType"),
     (lambda: nn.Embedding(5, 2)(np.array([4, 9])), IndexError, r"below 5 for weight \(5, 2\), got 9"),
     (lambda: nn.MultiHeadAttention(10, 3), ValueError, "10, 3"),
     (lambda: nn.MultiHeadAttention(12, 4, 3), ValueError, "12, 4, 3"),

@@ -160,6 +160,7 @@ STATE = {
     "half": np.array([1.5, -2], ml_dtypes.bfloat16),
     "steps": np.array(7, np.int64),
     "empty": np.zeros((0, 4), np.float16),
+    "short": np.array([1, 65535], np.uint16),
 }
 
 
@@ -203,3 +204,18 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path, cut):
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(ValueError, match="whole safetensors"):
         nn.load_safetensors(path)
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"abc", (5).to_bytes(8, "little") + b"{bad}", (2).to_bytes(8, "little") + b"[]"]
+)
+def test_a_file_of_another_kind_is_refused(tmp_path, text):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(text)
+    with pytest.raises(ValueError, match="whole safetensors"):
+        nn.load_safetensors(path)
+
+
+def test_a_dtype_that_the_format_lacks_is_named(tmp_path):
+    with pytest.raises(ValueError, match="got complex64 for z"):
+        nn.save_safetensors({"z": np.zeros(2, np.complex64)}, tmp_path / "a")

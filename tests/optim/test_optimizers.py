@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import ml_dtypes
 import numpy as np
 import pytest
 
 import mlsys_lab.autograd as ag
-from mlsys_lab import optim
+from mlsys_lab import nn, optim
 from mlsys_lab.autograd import fused
 
 torch = pytest.importorskip("torch", reason="torch is the oracle: pip install torch")
@@ -253,6 +255,18 @@ one = Value(np.ones(3, np.float32))
         (lambda: optim.SGD([ag.Tensor([1.0])]), ValueError, "leaves with requires_grad=True"),
         (lambda: optim.SGD(ag.Tensor([1.0], requires_grad=True)), ValueError, "pass model.parameters"),
         (lambda: optim.Adam([one, one]), ValueError, "given twice"),
+        (lambda: optim.Adam(nn.Linear(2, 2)), TypeError, r"got Linear: pass model.parameters\(\)"),
+        (lambda: optim.Adam(nn.Linear(2, 2).parameters), TypeError, r"got method: pass model.parameters\(\)"),
+        (lambda: optim.Adam(nn.Linear(2, 2).named_parameters()), TypeError, "got tuple: pass model"),
+        (lambda: optim.SGD([one], lr=math.nan), ValueError, "lr is at least 0, got nan"),
+        (lambda: optim.Adam([one], betas=(0.9,)), ValueError, "two of them, got"),
+        (lambda: optim.Adam([one], betas=0.9), ValueError, "two of them, got 0.9"),
+        (lambda: optim.StepLR(optim.SGD([one]), 0), ValueError, "step_size is at least 1, got 0"),
+        (lambda: optim.LinearLR(optim.SGD([one]), total_iters=0), ValueError, "total_iters is at least 1"),
+        (lambda: optim.CosineAnnealingLR(optim.SGD([one]), 0), ValueError, "T_max is at least 1, got 0"),
+        (lambda: optim.GradScaler(-1), ValueError, "init_scale is above 0, got -1"),
+        (lambda: optim.clip_grad_norm_([one], 0.0), ValueError, "max_norm is above 0, got 0"),
+        (lambda: optim.clip_grad_norm_([one], math.nan), ValueError, "max_norm is above 0, got nan"),
         (lambda: optim.Adam([{"params": [one]}, {"params": [one]}]), ValueError, "given twice"),
         (lambda: optim.SGD([one], lr=-1), ValueError, "lr is at least 0, got -1"),
         (lambda: optim.Adam([one], betas=(0.9, 1.0)), ValueError, r"betas is in \[0, 1\)"),

@@ -101,6 +101,12 @@ def test_clipping_gives_torchs_gradients_and_norm(limit):
             np.testing.assert_allclose(p.grad.data, t.grad.numpy(), rtol=1e-5)
 
 
+def test_clipping_takes_one_tensor_and_squares_beyond_float32():
+    p = Value(np.ones(3, np.float32), Value(np.full(3, 1e30, np.float32)))
+    assert optim.clip_grad_norm_(p, 1.0) == pytest.approx(math.sqrt(3) * 1e30, rel=1e-6)
+    np.testing.assert_allclose(p.grad.data, 1 / math.sqrt(3), rtol=1e-6)
+
+
 def test_clipping_can_refuse_a_norm_that_is_not_finite():
     p = Value(np.ones(2, np.float32), Value(np.array([1, np.inf], np.float32)))
     with pytest.raises(RuntimeError, match="norm is inf"):

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from mlsys_lab.kernels.ptx.atomics import changed
+from mlsys_lab.kernels.ptx.code import Access
 from mlsys_lab.kernels.ptx.lanes import WARP
 from mlsys_lab.kernels.ptx.memory import GLOBAL, LOCAL, SHARED, WINDOW
 from mlsys_lab.kernels.ptx.races import Shadow
-from mlsys_lab.kernels.ptx.translate import Access
 from mlsys_lab.kernels.ptx.warp import Warp
 
 TYPES: dict[str, Any] = {

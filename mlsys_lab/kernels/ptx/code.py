@@ -106,6 +106,23 @@ class Module:
     target: str = ""
 
 
+@dataclass(frozen=True)
+class Access:
+    """What a memory instruction does: its place in the code, space, type, width and line."""
+
+    index: int
+    space: str  # "" is generic
+    kind: str
+    lanes: int  # of a vector
+    line: int
+    store: bool = False
+    atomic: str = ""
+
+    @property
+    def size(self) -> int:
+        return BYTES[self.kind] * self.lanes
+
+
 def number_of(value: Immediate) -> float | int:
     """A constant as a Python number."""
     if value.real:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from mlsys_lab.kernels.ptx.code import Access
 from mlsys_lab.kernels.ptx.observe import sectors, wavefronts
-from mlsys_lab.kernels.ptx.translate import Access
 
 MOST_SAID = 10_000
 

@@ -187,7 +187,7 @@ def extreme(op: tuple[str, ...]) -> Made:
         function = np.fmin if least else np.fmax
     if "relu" in op:
         inner = function
-        function = lambda a, b: np.maximum(inner(a, b), a.dtype.type(0))  # type: ignore[assignment]  # noqa: E731
+        function = lambda a, b: np.maximum(inner(a, b), a.dtype.type(0))  # noqa: E731
     operands = 3 if "3" in op else 2
     return elementwise(function, operands)(op)
 
@@ -259,12 +259,12 @@ def copysign(op: tuple[str, ...]) -> Made:
 
 @row("testp")
 def test_property(op: tuple[str, ...]) -> Made:
-    ask: Callable[..., Any] = {
+    asked: dict[str, Any] = {
         "finite": np.isfinite, "infinite": np.isinf, "number": lambda a: ~np.isnan(a), "notanumber": np.isnan,
         "normal": lambda a: np.isfinite(a) & (np.abs(a) >= np.finfo(a.dtype).tiny),
         "subnormal": lambda a: (a != 0) & (np.abs(a) < np.finfo(a.dtype).tiny),
-    }[op[1]]  # fmt: skip
-    return ask, ["pred"], [op[-1]]
+    }  # fmt: skip
+    return asked[op[1]], ["pred"], [op[-1]]
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from mlsys_lab.kernels.ptx import instructions, integers
+from mlsys_lab.kernels.ptx import instructions, integers, translate_matrix
 from mlsys_lab.kernels.ptx.code import (
     BYTES,
+    Access,
     Address,
     Immediate,
     Instruction,
@@ -31,23 +32,6 @@ from mlsys_lab.kernels.ptx.table import DTYPES, NotSimulated, made
 ROWS_OF = (instructions, integers)  # importing them enters their rows
 
 SPACES = ("global", "shared", "local", "const", "param")
-
-
-@dataclass(frozen=True)
-class Access:
-    """What a memory instruction does: its place in the code, space, type, width and line."""
-
-    index: int
-    space: str  # "" is generic
-    kind: str
-    lanes: int  # of a vector
-    line: int
-    store: bool = False
-    atomic: str = ""
-
-    @property
-    def size(self) -> int:
-        return BYTES[self.kind] * self.lanes
 
 
 @dataclass
@@ -160,6 +144,8 @@ class Writer:
             self.lines.append(f"M.fence({one.line})")
         elif head in ("prefetch", "prefetchu", "nanosleep", "discard", "applypriority", "createpolicy"):
             pass
+        elif head in MATRIX:
+            MATRIX[head](self, index, one)
         elif head == "cvta":
             self.window(one)
         elif head == "isspacep":
@@ -318,6 +304,8 @@ class Writer:
                 self.write(places[1], f"{var}[1]", "pred", guard)
 
 
+#: Instructions of whole warps on matrices, and copies, by their first word.
+MATRIX: dict[str, Callable[..., None]] = translate_matrix.WRITERS
 ATOMIC = ("add", "min", "max", "and", "or", "xor", "exch", "cas", "inc", "dec")
 
 

@@ -1,0 +1,119 @@
+"""The report as people read it: the source with what each line costs, as text and as HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlsys_lab.kernels.report import Line, Report
+
+NOT_KNOWN = (
+    "Counted on PTX, before the assembler: it may merge, unroll or spill, so totals of instructions and requests "
+    "can differ on a GPU. Sectors per request and bank conflicts of 32-bit accesses compare with Nsight Compute. "
+    "Cache hits, DRAM traffic and time are not simulated."
+)
+
+
+def totals(report: Report) -> list[tuple[str, str]]:
+    """The totals, each with its explanation in numbers."""
+    shared = report.shared
+
+    def moved(x: Any) -> str:
+        return f"{x.requests:,} requests, {x.sectors:,} sectors, {x.efficiency:.0%} of their bytes used"
+
+    taken = f"{shared.requests:,} requests, {shared.wavefronts:,} wavefronts, {shared.conflicts:,} conflicts"
+    return [
+        ("global loads", moved(report.global_loads)),
+        ("global stores", moved(report.global_stores)),
+        ("shared memory", taken),
+        ("lanes", f"{report.active:.0%} of the lanes of running warps active"),
+        ("FLOPs", f"{report.flops:,}, {report.intensity:.3g} per byte of global memory"),
+        ("warp instructions", f"{report.instructions:,}"),
+    ]
+
+
+def problems(report: Report) -> list[str]:
+    """Errors and races, one line each."""
+    return [e.message for e in report.errors] + [f"{r.message}" for r in report.races]
+
+
+def cells(line: Line) -> tuple[str, str, str, str]:
+    """What stands beside a source line: instructions, active lanes, sectors per request, conflicts."""
+    requests = line.loads.requests + line.stores.requests
+    sectors = line.loads.sectors + line.stores.sectors
+    return (
+        f"{line.instructions:,}" if line.instructions else "",
+        f"{line.active:.0%}" if line.instructions and line.active < 0.995 else "",
+        f"{sectors / requests:.3g}" if requests else "",
+        f"{line.shared.conflicts:,}" if line.shared.conflicts else "",
+    )
+
+
+HEADS = ("instr.", "active", "sectors/req.", "conflicts")
+
+
+def as_text(report: Report) -> str:
+    """The report for a terminal."""
+    out = [f"{name:18} {value}" for name, value in totals(report)]
+    out += ["", f"{'':>5} {HEADS[0]:>9} {HEADS[1]:>7} {HEADS[2]:>12} {HEADS[3]:>9}"]
+    for number, text in enumerate(report.source.splitlines(), 1):
+        found = report.lines.get(number)
+        one = cells(found) if found else ("",) * 4
+        out.append(
+            f"{number:>5} {one[0]:>9} {one[1]:>7} {one[2]:>12} {one[3]:>9}  {text.expandtabs(4)}".rstrip()
+        )
+    wrong = problems(report)
+    out += ["", *(wrong or ["no error and no race found"]), "", NOT_KNOWN]
+    return "\n".join(out)
+
+
+STYLE = """
+.kernel { font: 13px/1.45 ui-monospace, monospace; color: #111; background: #fff; border-collapse: collapse }
+.kernel td, .kernel th { padding: 0 .7em; text-align: right; white-space: pre; border: 0 }
+.kernel td.code { text-align: left }
+.kernel td.number { color: #595959 }
+.kernel th { color: #444; font-weight: 600; text-align: right }
+.kernel-problem { color: #8a1c00; font: 14px/1.5 sans-serif; margin: .2em 0 }
+.kernel-total { font: 14px/1.5 sans-serif; border-collapse: collapse; margin: .4em 0; color: #111; background: #fff }
+.kernel-total td { padding: 0 .8em 0 0; text-align: left }
+.kernel-note { font: 12px/1.4 sans-serif; color: #595959; max-width: 60em }
+"""
+
+
+def heat(value: float, most: float) -> str:
+    """A background from white to orange for a share of the dearest line."""
+    share = value / most if most else 0.0
+    return (
+        f"background: rgb(255, {255 - round(95 * share)}, {255 - round(175 * share)})" if share > 0.02 else ""
+    )
+
+
+def as_html(report: Report) -> str:
+    """The report for a notebook: annotated source, the dearest cells warm; what it says needs no colour."""
+    measures: list[Callable[[Line], float]] = [
+        lambda x: x.instructions,
+        lambda x: 1 - x.active if x.instructions else 0,
+        lambda x: x.loads.sectors + x.stores.sectors,
+        lambda x: x.shared.conflicts,
+    ]
+    most = [max((m(x) for x in report.lines.values()), default=0) for m in measures]
+    rows = []
+    for number, text in enumerate(report.source.splitlines(), 1):
+        found = report.lines.get(number)
+        shown = cells(found) if found else ("",) * 4
+        styles = [heat(m(found), top) if found else "" for m, top in zip(measures, most, strict=True)]
+        marked = "".join(f'<td style="{s}">{c}</td>' for s, c in zip(styles, shown, strict=True))
+        code = f'<td class="code">{escape(text.expandtabs(4))}</td>'
+        rows.append(f'<tr><td class="number">{number}</td>{marked}{code}</tr>')
+    head = "".join(f'<th scope="col">{h}</th>' for h in ("line", *HEADS))
+    total = "".join(f"<tr><td>{n}</td><td>{escape(v)}</td></tr>" for n, v in totals(report))
+    wrong = "".join(f'<p class="kernel-problem">{escape(p)}</p>' for p in problems(report))
+    return (
+        f"<style>{STYLE}</style>{wrong or '<p>No error and no race found.</p>'}"
+        f'<table class="kernel-total">{total}</table>'
+        f'<table class="kernel"><tr>{head}<th scope="col" style="text-align:left">source</th></tr>'
+        f"{''.join(rows)}</table>"
+        f'<p class="kernel-note">{NOT_KNOWN}</p>'
+    )

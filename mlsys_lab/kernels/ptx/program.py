@@ -1,0 +1,85 @@
+"""A kernel, translated: its blocks of code, and where its parameters and variables lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mlsys_lab.kernels.ptx.code import Access, Immediate, Instruction, Kernel, Module
+from mlsys_lab.kernels.ptx.flow import Block, blocks_of
+from mlsys_lab.kernels.ptx.pointers import watched
+from mlsys_lab.kernels.ptx.table import NotSimulated
+from mlsys_lab.kernels.ptx.translate import Translated, translate
+
+
+@dataclass
+class Program:
+    """A kernel, translated.
+
+    Raises:
+        NotSimulated: an instruction is not known; names it and its line.
+    """
+
+    module: Module
+    kernel: Kernel
+    single: bool = False
+    accesses: dict[int, Access] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.blocks: list[Block] = blocks_of(self.kernel, self.single)
+        self.code: list[Translated] = [translate(self.kernel, b, self.accesses) for b in self.blocks]
+        self.ranks = np.array([b.rank for b in self.blocks] + [len(self.blocks)], np.int32)
+        self.watched = watched(self.kernel)
+        near = [
+            a.size for a in self.accesses.values() if a.space in ("global", "") and a.index in self.watched
+        ]
+        self.finest = min([4, *near])
+        closing = [b.closing if b.ends == "barrier" else None for b in self.blocks]
+        self.barrier = np.array([constant(c, 0) for c in closing], np.int32)
+        self.expected = np.array([constant(c, 1) for c in closing], np.int32)  # threads, 0: all that live
+        self.parameters: dict[str, tuple[int, int]] = {}
+        used = 0
+        for one in self.kernel.parameters:
+            used = -(-used // one.align) * one.align
+            self.parameters[one.name] = (used, one.size)
+            used += one.size
+        self.parameter_bytes = used
+        self.shared: dict[str, int] = {}
+        at, outside = 0, ""
+        variables = [*self.module.variables.values(), *self.kernel.variables.values()]
+        for one in (v for v in variables if v.space == "shared"):
+            if one.size < 0:
+                outside = one.name
+                continue
+            at = -(-at // one.align) * one.align
+            self.shared[one.name] = at
+            at += one.size
+        self.static_shared = at
+        if outside:
+            self.shared[outside] = -(-at // 16) * 16
+        self.local: dict[str, int] = {}
+        at = 0
+        for one in (v for v in self.kernel.variables.values() if v.space == "local"):
+            at = -(-at // one.align) * one.align
+            self.local[one.name] = at
+            at += one.size
+        self.local_bytes = at
+
+    def shared_bytes(self, dynamic: int) -> int:
+        """Shared memory of a block: its variables, and behind them what the launch asks for."""
+        return max([self.static_shared, *(self.shared.values() if dynamic else ())]) + dynamic
+
+    @property
+    def has_fence(self) -> bool:
+        return any(i.op[0] in ("membar", "fence") for i in self.kernel.code)
+
+
+def constant(barrier: Instruction | None, place: int) -> int:
+    """The number or the count of threads of a barrier, as far as it is written as a constant."""
+    if barrier is None or place >= len(barrier.operands):
+        return 0
+    operand = barrier.operands[place]
+    if not isinstance(operand, Immediate):
+        raise NotSimulated(f"line {barrier.line}: a barrier whose number is computed is not simulated")
+    return operand.value

@@ -1,0 +1,135 @@
+"""Matrix products of a whole warp: mma, wmma and ldmatrix, and asynchronous copies.
+
+Where PTX fixes which lane holds which element (mma, ldmatrix), this is that layout: PTX ISA 9.7.14. Where it
+does not (wmma), a lane holds eight elements that lie side by side in memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from mlsys_lab.kernels.ptx.access import Memory
+from mlsys_lab.kernels.ptx.code import Access
+from mlsys_lab.kernels.ptx.lanes import WARP
+
+FLOATS: dict[str, Any] = {
+    "f16": np.float16,
+    "bf16": ml_dtypes.bfloat16,
+    "f32": np.float32,
+    "tf32": np.float32,
+}
+LANE = np.arange(WARP)
+GROUP, IN_GROUP = LANE // 4, LANE % 4
+
+
+def halves(register: int, rows_first: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the two 16-bit elements of an operand's register, per lane: (32, 2) each."""
+    outer = np.repeat(GROUP[:, None], 2, axis=1) + (8 * (register % 2) if rows_first else 0)
+    inner = IN_GROUP[:, None] * 2 + np.arange(2) + 8 * (register // 2 if rows_first else register)
+    return (outer, inner) if rows_first else (inner, outer)
+
+
+class TensorCore(Memory):
+    """See the module; every lane of a warp has to take part."""
+
+    def warps(self, values: list[Any], dtype: Any) -> np.ndarray:
+        """Registers of the running lanes as (warps, 32, registers)."""
+        place, _ = self.current()
+        if len(place) % WARP or (place.reshape(-1, WARP) & (WARP - 1) != LANE).any():
+            self.error("divergent_warp", 0, "a matrix instruction of a warp that is not whole")
+            raise ValueError("a matrix instruction needs all 32 lanes of its warp")
+        whole = [np.broadcast_to(v, place.shape) for v in values]
+        return np.stack(whole, axis=1).reshape(-1, WARP, len(values)).view(dtype)
+
+    def mma(self, shape: str, kinds: tuple[str, ...], *registers: tuple[Any, ...]) -> list[np.ndarray]:
+        """d = a @ b + c for `m16n8k16` and `m16n8k8` of 16-bit floats, c and d float32 or float16."""
+        a_regs, b_regs, c_regs = registers
+        depth = int(shape.rpartition("k")[2])
+        narrow, wide = FLOATS[kinds[1]], FLOATS[kinds[3]]
+        a_bits = self.warps(list(a_regs), np.uint32)
+        count = len(a_bits)
+        a, b = np.zeros((count, 16, depth), narrow), np.zeros((count, depth, 8), narrow)
+        for i in range(len(a_regs)):
+            rows, columns = halves(i, True)
+            a[:, rows, columns] = np.ascontiguousarray(a_bits[:, :, i : i + 1]).view(narrow)
+        b_bits = self.warps(list(b_regs), np.uint32)
+        for i in range(len(b_regs)):
+            rows, columns = halves(i, False)
+            b[:, rows, columns] = np.ascontiguousarray(b_bits[:, :, i : i + 1]).view(narrow)
+        row, column = self.result_places(len(c_regs), wide)
+        c_values = self.warps(list(c_regs), np.uint32)
+        c = np.ascontiguousarray(c_values).view(wide).reshape(count, WARP, -1)
+        full = np.zeros((count, 16, 8), np.float32)
+        full[:, row, column] = c
+        full += a.astype(np.float32) @ b.astype(np.float32)
+        out = np.ascontiguousarray(full[:, row, column].astype(wide)).view(np.uint32)
+        return [out.reshape(-1, len(c_regs))[:, i] for i in range(len(c_regs))]
+
+    @staticmethod
+    def result_places(registers: int, kind: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns of a lane's four results."""
+        index = np.arange(4)
+        return GROUP[:, None] + 8 * (index // 2), IN_GROUP[:, None] * 2 + index % 2
+
+    def load_matrix(
+        self, access: Access, address: Any, offset: int, count: int, transposed: bool
+    ) -> list[np.ndarray]:
+        """ldmatrix: lane 8i + r gives the address of row r of matrix i; a lane gets two elements of each."""
+        place, _ = self.current()
+        address = np.broadcast_to(address, place.shape)
+        whole = self.load(access, address, offset, (place & (WARP - 1)) < 8 * count)
+        rows = np.ascontiguousarray(np.stack(whole, axis=1)).view(np.uint16).reshape(-1, WARP, 8)
+        out = []
+        for i in range(count):
+            matrix = rows[:, 8 * i : 8 * i + 8]
+            if transposed:
+                matrix = matrix.transpose(0, 2, 1)
+            pair = matrix[:, GROUP[:, None], IN_GROUP[:, None] * 2 + np.arange(2)]
+            out.append(np.ascontiguousarray(pair).view(np.uint32).reshape(-1))
+        return out
+
+    def fragment_load(self, access: Access, address: Any, offset: int, stride: Any, width: int) -> list[Any]:
+        """wmma.load: lane l takes row l / 2, elements 8 (l % 2) to 8 (l % 2) + 7; `width` bytes each."""
+        place, _ = self.current()
+        out: list[Any] = []
+        for part in range(0, 8 * width, 16):
+            out += self.load(access, self.row_of(address, stride, width, place), offset + part, None)
+        return out
+
+    def fragment_store(
+        self, access: Access, address: Any, offset: int, stride: Any, width: int, *values: Any
+    ) -> None:
+        """wmma.store, in the same places."""
+        place, _ = self.current()
+        per = 16 // width
+        for part in range(0, len(values), per):
+            at = self.row_of(address, stride, width, place)
+            self.store(access, at, offset + part * width, None, *values[part : part + per])
+
+    @staticmethod
+    def row_of(address: Any, stride: Any, width: int, place: np.ndarray) -> np.ndarray:
+        lane = place & (WARP - 1)
+        moved = (lane // 2 * np.asarray(stride).astype(np.int64) + lane % 2 * 8) * width
+        return np.asarray(address).astype(np.int64) + moved
+
+    def fragment_mma(
+        self, layouts: tuple[str, str], kind: str, a_regs: Any, b_regs: Any, c_regs: Any
+    ) -> list[np.ndarray]:
+        """wmma.mma m16n16k16 with float32 results."""
+        narrow = FLOATS[kind]
+        operands = []
+        for registers, layout, plain in ((a_regs, layouts[0], "row"), (b_regs, layouts[1], "row")):
+            bits = self.warps(list(registers[:4]), np.uint32)
+            matrix = np.ascontiguousarray(bits).view(narrow).reshape(-1, 16, 16).astype(np.float32)
+            operands.append(matrix if layout == plain else matrix.transpose(0, 2, 1))
+        c = np.ascontiguousarray(self.warps(list(c_regs), np.uint32)).view(np.float32).reshape(-1, 16, 16)
+        out = (operands[0] @ operands[1] + c).reshape(-1, 8)
+        return [np.ascontiguousarray(out[:, i]) for i in range(8)]
+
+    def copy_async(self, source: Access, target: Access, to: Any, from_: Any, guard: Any) -> None:
+        """cp.async: done at once; what waits for it finds it there."""
+        values = self.load(source, from_[0], from_[1], guard)
+        self.store(target, to[0], to[1], guard, *values)

@@ -1,0 +1,85 @@
+"""A launch on the simulator: chunks of blocks, one after the other, and the report of what they did."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mlsys_lab.kernels.ptx.counts import Counts
+from mlsys_lab.kernels.ptx.machine import Limits, Machine, Stopped
+from mlsys_lab.kernels.ptx.memory import Arena
+from mlsys_lab.kernels.ptx.program import Program
+from mlsys_lab.kernels.ptx.races import Found, Race, Shadow
+from mlsys_lab.kernels.report import Report
+
+CHUNK = 1 << 16  # lanes that run together
+Triple = tuple[int, int, int]
+
+
+def simulate(
+    program: Program, grid: Triple, block: Triple, dynamic_shared: int, arena: Arena, data: bytes, steps: int
+) -> Report:
+    """Run a kernel over a grid; arguments are changed in place.
+
+    Args:
+        program: the kernel.
+        grid: blocks along x, y, z.
+        block: threads along x, y, z.
+        dynamic_shared: bytes of `extern __shared__` memory.
+        arena: global memory, with the arguments.
+        data: the bytes of the parameters.
+        steps: how many basic blocks of code are run before the launch is given up.
+    """
+    counts = Counts()
+    blocks = grid[0] * grid[1] * grid[2]
+    threads = -(-(block[0] * block[1] * block[2]) // 32) * 32
+    per = max(1, CHUNK // threads)
+    shared_bytes = program.shared_bytes(dynamic_shared)
+    granule = min([4, *(a.size for a in program.accesses.values() if a.space == "shared")])
+    across = None
+    if any(a.space in ("global", "") for a in program.accesses.values()):
+        across = Shadow(-(-len(arena.data) // program.finest), threads, across=not program.has_fence)
+    symbols = {**program.shared, **program.local, **arena.symbols}
+    stopped, races = "", list[Race]()
+    with np.errstate(all="ignore"):
+        for first in range(0, blocks, per):
+            machine = Machine(
+                grid, block, first, min(per, blocks - first), arena, shared_bytes,
+                program.local_bytes, counts, program.parameters, data,
+            )  # fmt: skip
+            if shared_bytes:
+                machine.granule = granule
+                machine.shadow_shared = Shadow(-(-len(machine.shared) // granule), threads, across=False)
+            machine.shadow_global, machine.fine = across, program.finest
+            machine.values |= {name: np.uint64(at) for name, at in symbols.items()}
+            machine.start(program, Limits(steps))
+            try:
+                machine.run()
+            except Stopped as reason:
+                counts.error(reason.kind, reason.line, reason.message)
+                stopped = reason.message
+            if machine.shadow_shared is not None:
+                races += [raced(machine, "shared", f, granule) for f in machine.shadow_shared.found]
+            if stopped:
+                break
+        if across is not None:
+            races += [raced(machine, "global", f, program.finest) for f in across.found]
+    arena.copy_back()
+    unique = {(r.space, r.lines, r.kind): r for r in reversed(races)}
+    return Report(program, counts, list(unique.values())[::-1], stopped)
+
+
+def raced(machine: Machine, space: str, found: Found, granule: int) -> Race:
+    """A conflict in the terms of the launch."""
+    places = [t - machine.first * machine.threads for t in found.threads]
+    threads = [machine.thread_of(p) for p in places]
+    blocks = [machine.block_of(p) for p in places]
+    byte = found.granule * granule
+    address = byte % machine.stride if space == "shared" else byte
+    what = f"byte {address} of shared memory" if space == "shared" else machine.arena.described(byte)
+    lines = found.lines
+    where = f"line {lines[0]}" if lines[0] == lines[1] else f"lines {lines[0]} and {lines[1]}"
+    message = (
+        f"{found.kind} race on {what}, {where}: thread {threads[0]} of block {blocks[0]} and "
+        f"thread {threads[1]} of block {blocks[1]}, and nothing orders them"
+    )
+    return Race(space, address, lines, (threads[0], threads[1]), (blocks[0], blocks[1]), found.kind, message)

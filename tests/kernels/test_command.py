@@ -1,0 +1,68 @@
+"""`mlsys-lab kernel`: what it prints, its exit codes, its one clear line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MAIN = "import sys; sys.argv[0] = 'mlsys-lab'; from mlsys_lab.cli import main; main()"
+SAXPY = """extern "C" __global__ void saxpy(float a, const float* x, float* y, int n) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) y[i] += a * x[i];
+}"""
+ARGUMENTS = ("--arg", "f32:2", "--arg", "f32[1000]:random", "--arg", "f32[1000]:ones")
+
+
+def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    (folder / "saxpy.cu").write_text(SAXPY)
+    return subprocess.run(
+        [sys.executable, "-c", MAIN, "kernel", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_it_prints_the_report_as_text_json_and_html(tmp_path):
+    shape = ("saxpy.cu", "--grid", "4", "--block", "256", *ARGUMENTS, "--arg", "i32:1000")
+    done = run(tmp_path, *shape)
+    assert done.returncode == 0, done.stderr
+    assert "64 requests" in done.stdout
+    assert "    3 " in done.stdout
+    assert "no error and no race found" in done.stdout
+    done = run(tmp_path, *shape, "--json", "--html", "out.html")
+    found = json.loads(done.stdout)
+    assert found["global_loads"] == {"requests": 64, "sectors": 250, "bytes": 8000}
+    assert found["global_stores"]["sectors"] == 125
+    assert found["flops"] == 2000
+    assert "y[i] += a * x[i];" in (tmp_path / "out.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("nowhere.cu",), 2, "nowhere.cu is not there"),
+        (("saxpy.cu", "--name", "daxpy"), 2, "there is no kernel 'daxpy'; there are: saxpy"),
+        (("saxpy.cu", "--grid", "four"), 2, "--grid takes whole numbers like 128,2, got 'four'"),
+        (("saxpy.cu", "--arg", "float"), 2, "write f32[1024]:random or i32:1024"),
+        (("saxpy.cu", "--arg", "f32[8]:sevens"), 2, "an array is filled with one of zeros"),
+        (("saxpy.cu", *ARGUMENTS), 2, "saxpy takes 4 arguments (a, x, y, n), got 3"),
+        (("saxpy.cu", "--block", "2048", *ARGUMENTS, "--arg", "i32:9"), 2, "a block has 1 to 1024 threads"),
+        (("saxpy.cu", "--grid", "40", *ARGUMENTS, "--arg", "i32:2000"), 1, "x[1000], which has 1000"),
+    ],
+)
+def test_wrong_use_is_one_line_and_a_fault_of_the_kernel_exit_code_1(words, code, says, tmp_path):
+    done = run(tmp_path, *words)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert says in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    if code == 2:
+        assert len(done.stderr.strip().splitlines()) == 1

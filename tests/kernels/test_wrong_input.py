@@ -1,0 +1,125 @@
+"""Wrong input to `CudaKernel`: the exception or the entry of the report, and what it says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mlsys_lab.kernels import CompileError, CudaKernel, NoFrontEnd, frontend
+
+COPY = """extern "C" __global__ void copy(const float* x, float* y, int n) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) y[i] = x[i];
+}"""
+TWO = COPY + COPY.replace("copy", "again")
+
+
+def floats(n: int = 64) -> np.ndarray:
+    return np.zeros(n, np.float32)
+
+
+CASES = {
+    "does not compile": (
+        lambda: CudaKernel('extern "C" __global__ void k(float* y) {\n    y[0] = z;\n}'),
+        CompileError,
+        r'line 2: identifier "z" is undefined',
+    ),
+    "no kernel at all": (
+        lambda: CudaKernel("__device__ int f() { return 1; }"),
+        CompileError,
+        "the source has no kernel",
+    ),
+    "unknown name": (
+        lambda: CudaKernel(TWO, "paste"),
+        ValueError,
+        r"no kernel 'paste'; there are: again, copy",
+    ),
+    "several, none named": (lambda: CudaKernel(TWO), ValueError, "there are: again, copy"),
+    "too few arguments": (
+        lambda: CudaKernel(COPY)[1, 32](floats(), floats()),
+        TypeError,
+        r"copy takes 3 arguments \(x, y, n\), got 2",
+    ),
+    "a list for an array": (
+        lambda: CudaKernel(COPY)[1, 32]([1.0], floats(), 1),
+        TypeError,
+        "x of copy takes an array of float, got list",
+    ),
+    "another dtype": (
+        lambda: CudaKernel(COPY)[1, 32](np.zeros(4), floats(), 4),
+        TypeError,
+        r"x of copy points at float, got float64: \.astype\('float32'\)",
+    ),
+    "an array for a number": (
+        lambda: CudaKernel(COPY)[1, 32](floats(), floats(), floats()),
+        TypeError,
+        "n of copy is a value of type u32, got an array: pass a number",
+    ),
+    "a fraction for an int": (
+        lambda: CudaKernel(COPY)[1, 32](floats(), floats(), 1.5),
+        TypeError,
+        r"n of copy is an integer, got 1\.5",
+    ),
+    "not contiguous": (
+        lambda: CudaKernel(COPY)[1, 32](floats()[::2], floats(), 4),
+        TypeError,
+        r"x of copy is not contiguous: pass np\.ascontiguousarray",
+    ),
+    "grid of 0": (
+        lambda: CudaKernel(COPY)[0, 32],
+        ValueError,
+        r"a grid has 1 to .* blocks .*got \(0, 1, 1\)",
+    ),
+    "grid too large": (lambda: CudaKernel(COPY)[(1, 70_000), 32], ValueError, r"got \(1, 70000, 1\)"),
+    "block of 0": (lambda: CudaKernel(COPY)[1, 0], ValueError, r"a block has 1 to 1024 threads"),
+    "block too large": (lambda: CudaKernel(COPY)[1, (64, 32)], ValueError, r"got \(64, 32, 1\)"),
+    "too much shared memory": (
+        lambda: CudaKernel(COPY)[1, 32, 200_000],
+        ValueError,
+        "a block of sm_80 has at most 166912 bytes of shared memory, got 200000",
+    ),
+    "no GPU": (
+        lambda: CudaKernel(COPY)[1, 32](floats(), floats(), 4, device="gpu"),
+        RuntimeError,
+        'no GPU: .*device="simulator"',
+    ),
+    "another device": (
+        lambda: CudaKernel(COPY)[1, 32](floats(), floats(), 4, device="tpu"),
+        ValueError,
+        "device is 'simulator' or 'gpu', got 'tpu'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_wrong_input_is_refused_before_the_launch(case):
+    act, error, message = CASES[case]
+    with pytest.raises(error, match=message):
+        act()
+
+
+def test_without_any_front_end_the_command_that_installs_one_is_named(monkeypatch):
+    monkeypatch.setattr(frontend, "nvrtc", lambda: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(NoFrontEnd, match=r'pip install "mlsys-lab-course\[kernels\]"'):
+        CudaKernel(COPY.replace("copy", "nowhere"))
+
+
+RECORDED = {
+    "an infinite loop": ("while (true) y[0] += 1;", "step_limit", "an infinite loop"),
+    "a write out of bounds": ("y[1 << 20] = 1;", "out_of_bounds", r"writes y\[\d+\], which has 64"),
+    "a write below": ("y[-3] = 1;", "out_of_bounds", r"writes y\[-3\]"),
+    "a read out of bounds": ("y[0] = y[threadIdx.x + 40];", "out_of_bounds", r"reads y\[64\], which has 64"),
+}
+
+
+@pytest.mark.parametrize("case", RECORDED)
+def test_what_goes_wrong_in_the_launch_is_recorded_and_the_launch_returns(case):
+    body, kind, message = RECORDED[case]
+    kernel = CudaKernel(f'extern "C" __global__ void k(volatile float* y) {{\n    {body}\n}}')
+    report = kernel[1, 32](floats(), steps=500)
+    assert [e.kind for e in report.errors] == [kind]
+    assert report.errors[0].line == 2
+    import re
+
+    assert re.search(message, report.errors[0].message), report.errors[0].message
