@@ -31,7 +31,7 @@ def walking(n: int) -> int:
 
 
 def empty(shape: Any, like: Any) -> Any:
-    """An array for a result, where `like` lies. Filled with NaN or -1, so that what no thread writes is seen."""
+    """An array for a result, where `like` lies; NaN or -1 show what no thread has written."""
     return np.full_like(like, np.nan if like.dtype.kind == "f" else -1, shape=shape)
 
 
@@ -122,7 +122,17 @@ def attention_naive(go: Launcher, q: Any, k: Any, v: Any, *, causal: bool = True
     """Output (heads, n, head) of q, k, v of that shape; the matrix of scores lies in memory."""
     heads, n, head = attention_sizes(q)
     scores, out = empty((heads, n, n), q), empty(q.shape, q)
-    go("attention_scores", (blocks_for(n, 128), n, heads), q, k, scores, n, head, 1 / math.sqrt(head), int(causal))
+    go(
+        "attention_scores",
+        (blocks_for(n, 128), n, heads),
+        q,
+        k,
+        scores,
+        n,
+        head,
+        1 / math.sqrt(head),
+        int(causal),
+    )
     p = softmax(go, "softmax_three_pass", scores.reshape(heads * n, n))
     go("attention_values", (1, n, heads), p, v, out, n, head)
     return out
@@ -174,8 +184,8 @@ def decode(go: Launcher, kernel: str, q: Any, keys: Any, values: Any, table: Any
     (batch, heads, head), (_, kv_heads, page, _) = q.shape, keys.shape
     if head > DECODE_HEAD or heads % kv_heads or heads // kv_heads > GROUP:
         raise ValueError(
-            f"expected heads of at most {DECODE_HEAD} dimensions and at most {GROUP} query heads for each K/V head, "
-            f"got {head} dimensions, {heads} query heads, {kv_heads} K/V heads"
+            f"expected heads of at most {DECODE_HEAD} dimensions and at most {GROUP} query heads for each "
+            f"K/V head, got {head} dimensions, {heads} query heads, {kv_heads} K/V heads"
         )
     out = empty(q.shape, q)
     grid = (heads if kernel == "decode_paged" else kv_heads, batch)
@@ -185,8 +195,8 @@ def decode(go: Launcher, kernel: str, q: Any, keys: Any, values: Any, table: Any
 
 
 def adam(
-    go: Launcher, fused: bool, weight: Any, gradient: Any, m: Any, v: Any, *, step: int = 1, rate: float = 1e-3,
-    betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, decay: float = 0.01,
+    go: Launcher, fused: bool, weight: Any, gradient: Any, m: Any, v: Any, *, step: int = 1,
+    rate: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, decay: float = 0.01,
 ) -> Any:  # fmt: skip
     """One step of AdamW: new weight, m and v."""
     weight, m, v, n = weight.copy(), m.copy(), v.copy(), weight.size

@@ -1,6 +1,6 @@
 """Kernels of the library by name, launched one after another; and what can be counted of their launches.
 
-A host function (`hosts.py`) takes a `Launcher` and need not know whether it runs on the simulator or on a GPU.
+A host function (`hosts.py`) takes a `Launcher` and need not know whether that simulates or has a GPU.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ KERNELS: dict[str, dict[str, Shape]] = {
     "attention": {
         "attention_scores": 128,
         "attention_values": 64,
-        **dict.fromkeys(("attention_flash", "attention_delta", "attention_backward_q", "attention_backward_kv"), 128),
+        **dict.fromkeys(
+            ("attention_flash", "attention_delta", "attention_backward_q", "attention_backward_kv"), 128
+        ),
     },
     "decode": {"decode_paged": 128, "decode_grouped": 128},
     "adam": {"adam_average": 256, "adam_step": 256, "adam_fused": 256},
@@ -53,7 +55,9 @@ def file_of(kernel: str) -> str:
     for name, kernels in KERNELS.items():
         if kernel in kernels:
             return name
-    raise ValueError(f"there is no kernel {kernel!r}; there are: {', '.join(k for ks in KERNELS.values() for k in ks)}")
+    raise ValueError(
+        f"there is no kernel {kernel!r}; there are: {', '.join(k for ks in KERNELS.values() for k in ks)}"
+    )
 
 
 @cache
@@ -68,7 +72,7 @@ class Launcher:
 
     Attributes:
         device: where, as for `CudaKernel`.
-        reports: of the launches, in order.
+        reports: of the launches, in order; a GPU gives none.
         warps: that were launched, in all.
     """
 
@@ -79,7 +83,9 @@ class Launcher:
     def __call__(self, kernel: str, grid: Shape, *arguments: Any, shared: int = 0) -> None:
         block = KERNELS[file_of(kernel)][kernel]
         launch = kernel_of(kernel)[grid, block, shared]
-        self.reports.append(launch(*arguments, device=self.device))
+        report = launch(*arguments, device=self.device)
+        if report is not None:
+            self.reports.append(report)
         threads = launch.block[0] * launch.block[1] * launch.block[2]
         self.warps += -(-threads // 32) * launch.grid[0] * launch.grid[1] * launch.grid[2]
 
@@ -103,7 +109,9 @@ COUNTERS: dict[str, Callable[[Launcher], float]] = {
     "global load sectors": summed("global_loads", "sectors"),
     "global store sectors": summed("global_stores", "sectors"),
     "global store bytes": summed("global_stores", "bytes"),
-    "sectors per load": lambda d: summed("global_loads", "sectors")(d) / summed("global_loads", "requests")(d),
+    "sectors per load": lambda d: (
+        summed("global_loads", "sectors")(d) / summed("global_loads", "requests")(d)
+    ),
     "shared wavefronts": summed("shared", "wavefronts"),
     "shared conflicts": summed("shared", "conflicts"),
     "instructions": instructions,

@@ -120,8 +120,8 @@ class Machine(TensorCore):
     def turn_of_the_patient(self, ready: np.ndarray) -> int:
         """Every so often those that waited longest run for a while: what they do may free the others.
 
-        Only where threads can wait for each other: elsewhere it would part lanes that are about to meet again.
-        A warp does together what its lanes must do together (a shuffle) only when all of them are there.
+        Only where threads can wait for each other: elsewhere it would part lanes that are about to meet.
+        A warp does together what its lanes must do together (a shuffle) only when all are there.
 
         Returns:
             The block of code that they are at, with `rows` set; -1 when it is not their turn.
@@ -141,7 +141,10 @@ class Machine(TensorCore):
         here = int(self.at[mine[np.argmin(self.program.ranks[self.at[mine]])]])
         mine = mine[self.at[mine] == here]
         if self.program.gathers[here]:
-            living, there = (np.bincount(p >> 5, minlength=self.blocks * self.threads // 32) for p in (self.place, self.place[mine]))
+            living, there = (
+                np.bincount(p >> 5, minlength=self.blocks * self.threads // 32)
+                for p in (self.place, self.place[mine])
+            )
             mine = mine[(living == there)[self.place[mine] >> 5]]
             if not len(mine):
                 return -1

@@ -78,7 +78,7 @@ class Program:
 
     @property
     def may_spin(self) -> bool:
-        """Whether a thread may wait for what another writes: it asks an atomic for its result, or loads anew."""
+        """Whether a thread may wait for another: it asks an atomic for its result, or loads anew."""
         reads = set().union(*(touched(i)[0] for i in self.kernel.code))
         return any(
             (i.op[0] == "atom" and destinations(i) & reads)
