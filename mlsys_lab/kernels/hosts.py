@@ -118,6 +118,15 @@ def matmul(go: Launcher, kernel: str, tile: int, a: Any, b: Any) -> Any:
     return c
 
 
+def matmul_bf16(go: Launcher, kernel: str, a: Any, b: Any) -> Any:
+    """a (m, k) times b (k, n), both bfloat16; float32."""
+    (m, k), n = a.shape, b.shape[1]
+    a, b = a.view(np.uint16), b.view(np.uint16)  # not every array library knows bfloat16
+    c = np.full_like(a, np.nan, shape=(m, n), dtype=np.float32)
+    go(kernel, (blocks_for(n, 64), blocks_for(m, 64)), a, b, c, m, n, k)
+    return c
+
+
 def attention_naive(go: Launcher, q: Any, k: Any, v: Any, *, causal: bool = True) -> Any:
     """Output (heads, n, head) of q, k, v of that shape; the matrix of scores lies in memory."""
     heads, n, head = attention_sizes(q)

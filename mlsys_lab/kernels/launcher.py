@@ -34,6 +34,7 @@ KERNELS: dict[str, dict[str, Shape]] = {
         "matmul_1d_tile": 512,
         **dict.fromkeys(("matmul_2d_tile", "matmul_vectorised", "matmul_warp_tile"), 256),
     },
+    "matmul_bf16": {"matmul_wmma": 128},
     "attention": {
         "attention_scores": 128,
         "attention_values": 64,

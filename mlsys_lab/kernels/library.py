@@ -213,6 +213,12 @@ RUNGS = (
              "24 per warp and step, 8 of them conflicts; now 16"),
     ),
     Rung(
+        "matmul_wmma", "matmul bf16", "Tensor cores: a warp multiplies 16 x 16 x 16 by one instruction.",
+        by(hosts.matmul_bf16, "matmul_wmma"),
+        Gain("instructions", "matmul_warp_tile", 4, (128, 128, 128),
+             "4096 multiply-adds of a warp in 1 instruction, not 128; to fetch takes the rest"),
+    ),
+    Rung(
         "attention_naive", "attention", "The matrix of scores goes to memory and comes back twice.",
         hosts.attention_naive,
     ),

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from mlsys_lab.kernels.report import Line, Report
 
 NOT_KNOWN = (
-    "Counted on PTX, before the assembler: it may merge, unroll or spill, so totals of instructions and requests "
-    "can differ on a GPU. Sectors per request and bank conflicts of 32-bit accesses compare with Nsight Compute. "
+    "Counted on PTX, before the assembler: it may merge, unroll or spill, so totals of instructions and "
+    "requests can differ on a GPU. Sectors per request and bank conflicts of 32-bit accesses compare with "
+    "Nsight Compute. "
     "Cache hits, DRAM traffic and time are not simulated."
 )
 

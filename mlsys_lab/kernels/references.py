@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 Arrays = tuple[Any, ...]
@@ -39,6 +40,9 @@ def inputs(family: str, sizes: tuple[int, ...], seed: int = 0) -> Arrays:
     if family == "matmul":
         m, n, k = sizes
         return normal(m, k), normal(k, n)
+    if family == "matmul bf16":
+        m, n, k = sizes
+        return normal(m, k).astype(ml_dtypes.bfloat16), normal(k, n).astype(ml_dtypes.bfloat16)
     if family == "attention":
         return normal(*sizes), normal(*sizes), normal(*sizes)
     if family == "attention backward":
@@ -58,7 +62,8 @@ def inputs(family: str, sizes: tuple[int, ...], seed: int = 0) -> Arrays:
 
 def expected(family: str, arrays: Arrays, **options: Any) -> Any:
     """The exact result: an array, or a tuple where a rung gives one."""
-    wide = tuple(a.astype(np.float64) if getattr(a, "dtype", None) == np.float32 else a for a in arrays)
+    narrow = (np.float32, ml_dtypes.bfloat16)
+    wide = tuple(a.astype(np.float64) if getattr(a, "dtype", None) in narrow else a for a in arrays)
     function = DEFINITIONS[family]
     return function(*wide, **options)
 
@@ -120,6 +125,7 @@ DEFINITIONS: dict[str, Any] = {
     "softmax": softmax,
     "layernorm": layernorm,
     "matmul": np.matmul,
+    "matmul bf16": np.matmul,
     "attention": attention,
     "attention backward": attention_backward,
     "decode": decode,

@@ -27,6 +27,7 @@ class Block:
         target: where a taken branch goes: an index of a block; the number of blocks stands for the exit.
         after: the block behind it.
         closing: the ending instruction, if it has one.
+        meeting: an instruction of a whole warp that it begins with; the lanes that it names wait for each other.
         rank: see the module.
         reads, writes: registers that it reads before it writes them, and that it writes and others read.
     """
@@ -38,6 +39,7 @@ class Block:
     target: int = -1
     after: int = -1
     closing: Instruction | None = None
+    meeting: Instruction | None = None
     rank: int = 0
     reads: list[str] = field(default_factory=list)
     writes: list[str] = field(default_factory=list)
@@ -61,13 +63,14 @@ def blocks_of(kernel: Kernel, single: bool = False) -> list[Block]:
     for i, instruction in enumerate(code):
         if single or instruction.op[0] in ("bra", "bar", "barrier", *LEAVES):
             starts.add(i + 1)
-        if instruction.op[0] in ("bar", "barrier"):
+        if instruction.op[0] in ("bar", "barrier") or meets(instruction):
             starts.add(i)
     edges = [*sorted(s for s in starts if s < len(code)), len(code)]
     index = {start: i for i, start in enumerate(edges)}
     blocks = []
     for i, (first, last) in enumerate(itertools.pairwise(edges)):
         block = Block(first, last, after=i + 1)
+        block.meeting = code[first] if meets(code[first]) else None
         closing = code[last - 1]
         if closing.op[0] == "bra":
             block.ends, block.target = "branch", index[label(kernel, closing)]
@@ -82,6 +85,15 @@ def blocks_of(kernel: Kernel, single: bool = False) -> list[Block]:
     rank(blocks)
     live(kernel, blocks)
     return blocks
+
+
+def meets(instruction: Instruction) -> bool:
+    """Whether lanes of a warp do this together, and wait for each other before."""
+    return instruction.op[0] in ("mma", "wmma", "ldmatrix") or (
+        instruction.op[0] in ("shfl", "vote", "match", "redux", "bar", "barrier")
+        and "sync" in instruction.op
+        and (instruction.op[0] not in ("bar", "barrier") or instruction.op[1] == "warp")
+    )
 
 
 def is_value(name: str, kernel: Kernel) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mlsys_lab.kernels.ptx.code import Immediate
 from mlsys_lab.kernels.ptx.flow import Block
 from mlsys_lab.kernels.ptx.program import Program
 from mlsys_lab.kernels.ptx.tensor_core import TensorCore
@@ -95,8 +96,9 @@ class Machine(TensorCore):
     def choose(self) -> int:
         """The block of code to run next; sets `rows` to the lanes that run it."""
         ready = self.waits < 0
+        ready &= ~self.waiting_for_the_warp()
         if not ready.any():
-            here = int(self.waits[0])
+            here = int(max(self.waits[0], self.at[0]))
             raise Stopped("deadlock", self.line_of(here), self.stuck())
         favoured = self.turn_of_the_patient(ready)
         if favoured >= 0:
@@ -117,11 +119,38 @@ class Machine(TensorCore):
             self.rows, self.together = None, here
         return here
 
+    def waiting_for_the_warp(self) -> np.ndarray:
+        """Lanes at an instruction of their warp that some lane which it names has not reached."""
+        waiting = np.zeros(len(self.place), bool)
+        for here in self.program.meetings:
+            rows = np.flatnonzero((self.at == here) & (self.waits < 0))
+            if not len(rows):
+                continue
+            warps = self.place >> 5
+            bit = np.uint64(1) << (self.place & 31).astype(np.uint64)
+            alive = np.zeros(int(warps[-1]) + 1, np.uint64)
+            np.bitwise_or.at(alive, warps, bit)
+            present = np.zeros_like(alive)
+            np.bitwise_or.at(present, warps[rows], bit[rows])
+            named = np.broadcast_to(self.members(here), len(self.place))[rows].astype(np.uint64)
+            waiting[rows] = (named & alive[warps[rows]] & ~present[warps[rows]]) != 0
+        return waiting
+
+    def members(self, here: int) -> Any:
+        """The lanes that the instruction at the start of a block of code names, as bits."""
+        one = self.program.blocks[here].meeting
+        assert one is not None
+        if one.op[0] in ("mma", "wmma", "ldmatrix"):
+            return np.uint64(0xFFFFFFFF)
+        operand = one.operands[0 if one.op[0] in ("bar", "barrier") else -1]
+        if isinstance(operand, Immediate):
+            return np.uint64(operand.value & 0xFFFFFFFF)
+        return self.values[operand.name].view(np.uint32).astype(np.uint64)
+
     def turn_of_the_patient(self, ready: np.ndarray) -> int:
         """Every so often those that waited longest run for a while: what they do may free the others.
 
         Only where threads can wait for each other: elsewhere it would part lanes that are about to meet.
-        A warp does together what its lanes must do together (a shuffle) only when all are there.
 
         Returns:
             The block of code that they are at, with `rows` set; -1 when it is not their turn.
@@ -131,6 +160,8 @@ class Machine(TensorCore):
         if self.steps % PATIENCE == 0:
             candidates = np.flatnonzero(ready)
             oldest = candidates[np.argmin(self.stamp[candidates])]
+            if self.steps - self.stamp[oldest] < PATIENCE:
+                return -1
             self.patient = self.place[ready & (self.at == self.at[oldest])]
             self.patient_until = self.steps + BURST
         if self.steps >= self.patient_until:
@@ -139,22 +170,16 @@ class Machine(TensorCore):
         if not len(mine):
             return -1
         here = int(self.at[mine[np.argmin(self.program.ranks[self.at[mine]])]])
-        mine = mine[self.at[mine] == here]
-        if self.program.gathers[here]:
-            living, there = (
-                np.bincount(p >> 5, minlength=self.blocks * self.threads // 32)
-                for p in (self.place, self.place[mine])
-            )
-            mine = mine[(living == there)[self.place[mine] >> 5]]
-            if not len(mine):
-                return -1
-        self.rows = mine
+        warps = np.unique(self.place[mine[self.at[mine] == here]] >> 5)
+        self.rows = np.flatnonzero(ready & (self.at == here) & np.isin(self.place >> 5, warps))
         return here
 
     def stuck(self) -> str:
-        lines = sorted({self.program.blocks[int(b)].closing.line for b in np.unique(self.waits) if b >= 0})  # type: ignore[union-attr]
+        places = np.unique(np.where(self.waits >= 0, self.waits, self.at))
+        blocks = [self.program.blocks[int(b)] for b in places]
+        lines = sorted({one.line for b in blocks for one in [b.closing or b.meeting] if one is not None})
         where = ", ".join(map(str, lines))
-        return f"deadlock: threads wait at __syncthreads() in line {where}, and the others never come"
+        return f"deadlock: threads wait for others in line {where}, and those never come"
 
     def execute(self, here: int, block: Block) -> Any:
         """Run a block of code; its guard's value."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -11,9 +12,6 @@ from mlsys_lab.kernels.ptx.flow import Block, blocks_of, destinations, touched
 from mlsys_lab.kernels.ptx.pointers import watched
 from mlsys_lab.kernels.ptx.table import NotSimulated
 from mlsys_lab.kernels.ptx.translate import Translated, translate
-
-#: What the lanes of a warp do together, or not at all.
-GATHERS = ("shfl", "vote", "match", "redux", "bar", "mma", "wmma", "ldmatrix")
 
 
 @dataclass
@@ -38,9 +36,7 @@ class Program:
             a.size for a in self.accesses.values() if a.space in ("global", "") and a.index in self.watched
         ]
         self.finest = min([4, *near])
-        self.gathers = np.array(
-            [any(i.op[0] in GATHERS for i in self.kernel.code[b.first : b.last]) for b in self.blocks]
-        )
+        self.meetings = [i for i, b in enumerate(self.blocks) if b.meeting is not None]
         closing = [b.closing if b.ends == "barrier" else None for b in self.blocks]
         self.barrier = np.array([constant(c, 0) for c in closing], np.int32)
         self.expected = np.array([constant(c, 1) for c in closing], np.int32)  # threads, 0: all that live
@@ -76,7 +72,7 @@ class Program:
         """Shared memory of a block: its variables, and behind them what the launch asks for."""
         return max([self.static_shared, *(self.shared.values() if dynamic else ())]) + dynamic
 
-    @property
+    @cached_property
     def may_spin(self) -> bool:
         """Whether a thread may wait for another: it asks an atomic for its result, or loads anew."""
         reads = set().union(*(touched(i)[0] for i in self.kernel.code))
