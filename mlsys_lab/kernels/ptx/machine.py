@@ -46,6 +46,7 @@ class Machine(TensorCore):
         self.waits = np.full(count, -1, np.int32)  # the block of code whose barrier a lane waits at
         self.stamp = np.zeros(count, np.int64)
         self.steps = self.patient_until = 0
+        self.may_spin = program.may_spin
         self.patient = self.place[:0]
         self.together = 0  # where all lanes are, or -1
 
@@ -149,9 +150,13 @@ class Machine(TensorCore):
     def turn_of_the_patient(self, ready: np.ndarray) -> int:
         """Every so often those that waited longest run for a while: what they do may free the others.
 
+        Only where threads can wait for each other: elsewhere it would part lanes that are about to meet.
+
         Returns:
             The block of code that they are at, with `rows` set; -1 when it is not their turn.
         """
+        if not self.may_spin:
+            return -1
         if self.steps % PATIENCE == 0:
             candidates = np.flatnonzero(ready)
             oldest = candidates[np.argmin(self.stamp[candidates])]
