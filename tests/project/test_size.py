@@ -44,9 +44,3 @@ def test_what_a_learner_of_lab_04_reads_is_at_most_800_lines():
     read = ("tensor.py", "tape.py", "primitive.py", "primitives.py", "rows.py", "operators.py")
     lines = {name: code_lines((LIBRARY / "autograd" / name).read_text("utf-8")) for name in read}
     assert sum(lines.values()) <= 800, lines
-
-
-def test_the_ptx_machine_and_its_report_are_at_most_2500_lines():
-    files = [*(LIBRARY / "kernels" / "ptx").glob("*.py"), LIBRARY / "kernels" / "report.py"]
-    lines = {f.name: code_lines(f.read_text("utf-8")) for f in files}
-    assert sum(lines.values()) <= 2_500, lines
