@@ -106,9 +106,9 @@ def test_a_coalesced_product_loads_a_row_of_b_in_four_sectors():
     assert COUNTERS["sectors per load"](launches) == (1 + 4) / 2  # of A one number for all lanes
 
 
-@pytest.mark.parametrize("name", ["matmul_naive", "matmul_shared", "matmul_warp_tile"])
+@pytest.mark.parametrize("name", ["matmul_naive", "matmul_shared", "matmul_warp_tile", "matmul_wmma"])
 def test_a_product_counts_two_operations_per_multiply_add(name):
-    launches = LADDER[name].run(*references.inputs("matmul", (128, 128, 32)))[1]
+    launches = LADDER[name].run(*references.inputs(LADDER[name].family, (128, 128, 32)))[1]
     assert COUNTERS["flops"](launches) == 2 * 128 * 128 * 32
 
 
