@@ -371,3 +371,49 @@ def test_the_warp_computes_together():
     assert (got[6] == 496).all()
     assert (got[7] == -1).all()
     np.testing.assert_array_equal(got[8], np.where(t + 4 < 32, v[np.minimum(t + 4, 31)], v))
+
+
+LAST_BLOCK = """extern "C" __global__ void k(
+    const float* x, volatile float* part, float* y, unsigned* count) {
+    __shared__ bool last;
+    int t = threadIdx.x;
+    if (t == 0) {
+        part[blockIdx.x] = x[blockIdx.x];
+        FENCE
+        last = atomicAdd(count, 1u) == gridDim.x - 1;
+    }
+    __syncthreads();
+    if (last && t == 0) {
+        float sum = 0;
+        for (int i = 0; i < gridDim.x; i++) sum += ((float*)part)[i];
+        y[0] = sum;
+    }
+}"""
+LOCK = """extern "C" __global__ void k(int* lock, int* sum) {
+    if (threadIdx.x == 0) {
+        while (atomicCAS(lock, 0, 1) != 0);
+        FENCE
+        sum[0] = sum[0] + 1;
+        FENCE
+        atomicExch(lock, 0);
+    }
+}"""
+
+
+def test_the_last_block_sums_cleanly_with_a_fence_and_races_without():
+    x = floats(6)
+    for fence, clean in (("__threadfence();", True), ("", False)):
+        y = np.zeros(1, np.float32)
+        source = LAST_BLOCK.replace("FENCE", fence)
+        report = launch(source, 6, 32, x, np.zeros(6, np.float32), y, np.zeros(1, np.uint32))
+        assert y[0] == 15
+        assert report.errors == []
+        assert (report.races == []) is clean, [r.message for r in report.races]
+
+
+def test_a_spin_lock_is_clean_with_fences_and_races_without():
+    for fence, clean in (("__threadfence();", True), ("", False)):
+        total = np.zeros(1, np.int32)
+        report = launch(LOCK.replace("FENCE", fence), 5, 32, np.zeros(1, np.int32), total)
+        assert total[0] == 5
+        assert (report.races == []) is clean, [r.message for r in report.races]
