@@ -18,8 +18,9 @@ from mlsys_lab.kernels.launcher import FOLDER, KERNELS
 class Multiprocessor:
     """What a multiprocessor has for the blocks that it holds.
 
-    CUDA C++ Programming Guide 13.0, "Technical Specifications per Compute Capability"; the units in which
-    registers and shared memory are handed out: Nsight Compute's occupancy calculator. Read July 2026.
+    Warps and shared memory: the sections "Occupancy" and "Shared Memory" of NVIDIA's tuning guides for
+    Ampere, Ada, Hopper and Blackwell. Blocks and the units in which registers and shared memory are handed out:
+    `cuda_occupancy.h` of the package nvidia-cuda-runtime 13.5, against which a test holds all of this.
 
     Attributes:
         arch: for the compiler.

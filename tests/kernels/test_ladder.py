@@ -23,8 +23,8 @@ SIZES = {
     "scan": [(1301,), (1,)],
     "softmax": [(3, 301), (2, 1)],
     "layernorm": [(3, 301), (2, 1)],
-    "matmul": [(37, 45, 29), (65, 132, 12), (1, 1, 1)],
-    "matmul bf16": [(37, 45, 29), (65, 132, 12), (1, 1, 1)],
+    "matmul": [(37, 45, 41), (65, 132, 12), (1, 1, 1)],
+    "matmul bf16": [(37, 45, 41), (65, 132, 12), (1, 1, 1)],
     "attention": [(2, 45, 24), (1, 1, 64)],
     "attention backward": [(2, 45, 24), (1, 1, 64)],
     "decode": [(3, 6, 2, 40, 5, 33), (1, 1, 1, 128, 4, 1)],
@@ -106,9 +106,9 @@ def test_a_coalesced_product_loads_a_row_of_b_in_four_sectors():
     assert COUNTERS["sectors per load"](launches) == (1 + 4) / 2  # of A one number for all lanes
 
 
-@pytest.mark.parametrize("name", ["matmul_naive", "matmul_shared", "matmul_warp_tile"])
+@pytest.mark.parametrize("name", ["matmul_naive", "matmul_shared", "matmul_warp_tile", "matmul_wmma"])
 def test_a_product_counts_two_operations_per_multiply_add(name):
-    launches = LADDER[name].run(*references.inputs("matmul", (128, 128, 32)))[1]
+    launches = LADDER[name].run(*references.inputs(LADDER[name].family, (128, 128, 32)))[1]
     assert COUNTERS["flops"](launches) == 2 * 128 * 128 * 32
 
 

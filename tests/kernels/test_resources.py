@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+
+import numpy as np
 import pytest
 
 pytest.importorskip("mlsys_lab.kernels")
 from mlsys_lab.kernels import CompileError
-from mlsys_lab.kernels.frontend import nvrtc
+from mlsys_lab.kernels.frontend import nvrtc, wheels
 from mlsys_lab.kernels.launcher import FOLDER, KERNELS
 from mlsys_lab.kernels.resources import GPUS, blocks_resident, main, occupancy, resources
 
@@ -73,6 +77,64 @@ def test_resident_blocks_are_as_the_occupancy_calculator_has_them(
     limits = blocks_resident(GPUS[gpu], threads, registers, shared)
     assert min(limits.values()) == blocks == limits[limit]
     assert occupancy(GPUS[gpu], threads, registers, shared) == blocks * threads / 32 / GPUS[gpu].warps
+
+
+CALCULATOR = """
+#include <stdio.h>
+#include "cuda_occupancy.h"
+int main(void) {
+    int major, minor, warps, shared_sm, threads, registers, shared;
+    while (scanf("%d %d %d %d %d %d %d", &major, &minor, &warps, &shared_sm,
+                 &threads, &registers, &shared) == 7) {
+        cudaOccDeviceProp gpu = {0};
+        gpu.computeMajor = major, gpu.computeMinor = minor, gpu.warpSize = 32, gpu.numSms = 100;
+        gpu.maxThreadsPerBlock = 1024, gpu.maxThreadsPerMultiprocessor = 32 * warps;
+        gpu.regsPerBlock = gpu.regsPerMultiprocessor = 65536;
+        gpu.sharedMemPerBlock = 48 << 10, gpu.sharedMemPerMultiprocessor = shared_sm;
+        gpu.sharedMemPerBlockOptin = shared_sm - 1024, gpu.reservedSharedMemPerBlock = 1024;
+        cudaOccFuncAttributes kernel = {0};
+        kernel.maxThreadsPerBlock = 1024, kernel.numRegs = registers;
+        kernel.shmemLimitConfig = FUNC_SHMEM_LIMIT_OPTIN, kernel.maxDynamicSharedSizeBytes = shared_sm - 1024;
+        cudaOccDeviceState state = {0};
+        state.carveoutConfig = SHAREDMEM_CARVEOUT_MAX_SHARED;
+        cudaOccResult result;
+        int status = cudaOccMaxActiveBlocksPerMultiprocessor(&result, &gpu, &kernel, &state, threads, shared);
+        printf("%d\\n", status ? -status : result.activeBlocksPerMultiprocessor);
+    }
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("gpu", GPUS)
+def test_resident_blocks_are_those_of_nvidias_own_calculator(gpu, tmp_path):
+    header = next((f for h in wheels() if (f := h / "include" / "cuda_occupancy.h").is_file()), None)
+    compiler = shutil.which("cc")
+    if header is None or compiler is None:
+        pytest.skip("needs cuda_occupancy.h of nvidia-cuda-runtime, and a C compiler")
+    (tmp_path / "calculator.c").write_text(CALCULATOR, encoding="utf-8")
+    program = tmp_path / "calculator"
+    build = [compiler, "-w", f"-I{header.parent}", str(tmp_path / "calculator.c"), "-o", str(program), "-lm"]
+    subprocess.run(build, check=True, capture_output=True)
+    one, rng = GPUS[gpu], np.random.default_rng(0)
+    version = one.arch.removeprefix("sm_")
+    most = one.shared_bytes - 1024
+    cases = [
+        (
+            int(rng.integers(1, 1025)),
+            int(rng.integers(1, 256)),
+            int(rng.integers(0, most) * rng.random() ** 3),
+        )
+        for _ in range(3000)
+    ]
+    # More registers than a block may have are refused at the launch.
+    cases = [c for c in cases if -(-c[0] // 32) * 32 * -(-c[1] // 8) * 8 <= 65_536]
+    asked = "\n".join(
+        f"{version[:-1]} {version[-1]} {one.warps} {one.shared_bytes} {t} {r} {s}" for t, r, s in cases
+    )
+    said = subprocess.run([program], input=asked, capture_output=True, text=True, check=True).stdout.split()
+    assert len(said) == len(cases) > 1000
+    assert [int(n) for n in said] == [min(blocks_resident(one, *c).values()) for c in cases]
 
 
 @needs_nvrtc

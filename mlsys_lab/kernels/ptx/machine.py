@@ -122,10 +122,9 @@ class Machine(TensorCore):
     def waiting_for_the_warp(self) -> np.ndarray:
         """Lanes at an instruction of their warp that some lane which it names has not reached."""
         waiting = np.zeros(len(self.place), bool)
-        for here in self.program.meetings:
-            rows = np.flatnonzero((self.at == here) & (self.waits < 0))
-            if not len(rows):
-                continue
+        there = self.program.meets[self.at] & (self.waits < 0)
+        for here in np.unique(self.at[there]):
+            rows = np.flatnonzero(there & (self.at == here))
             warps = self.place >> 5
             bit = np.uint64(1) << (self.place & 31).astype(np.uint64)
             alive = np.zeros(int(warps[-1]) + 1, np.uint64)

@@ -36,7 +36,7 @@ class Program:
             a.size for a in self.accesses.values() if a.space in ("global", "") and a.index in self.watched
         ]
         self.finest = min([4, *near])
-        self.meetings = [i for i, b in enumerate(self.blocks) if b.meeting is not None]
+        self.meets = np.array([b.meeting is not None for b in self.blocks])
         closing = [b.closing if b.ends == "barrier" else None for b in self.blocks]
         self.barrier = np.array([constant(c, 0) for c in closing], np.int32)
         self.expected = np.array([constant(c, 1) for c in closing], np.int32)  # threads, 0: all that live
