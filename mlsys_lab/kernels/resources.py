@@ -19,8 +19,8 @@ class Multiprocessor:
     """What a multiprocessor has for the blocks that it holds.
 
     Warps and shared memory: the sections "Occupancy" and "Shared Memory" of NVIDIA's tuning guides for
-    Ampere, Ada, Hopper and Blackwell. Blocks and the units in which registers and shared memory are handed out:
-    `cuda_occupancy.h` of the package nvidia-cuda-runtime 13.5, against which a test holds all of this.
+    Ampere, Ada, Hopper and Blackwell. Blocks, and the units in which registers and shared memory are handed
+    out: `cuda_occupancy.h` of the package nvidia-cuda-runtime 13.5, against which a test holds it all.
 
     Attributes:
         arch: for the compiler.
