@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlsys_lab.kernels.listing import as_html, as_text
+from mlsys_lab.kernels.ptx.code import space_of
 from mlsys_lab.kernels.ptx.counts import Counts, Error, Traffic
 from mlsys_lab.kernels.ptx.program import Program
 from mlsys_lab.kernels.ptx.races import Race
@@ -108,10 +109,8 @@ class Report:
         line = self.at(one.access.line)
         if one.space == "global":
             store = one.access.store or bool(one.access.atomic)
-            for total in (
-                self.global_stores if store else self.global_loads,
-                line.stores if store else line.loads,
-            ):
+            totals = (self.global_stores, line.stores) if store else (self.global_loads, line.loads)
+            for total in totals:
                 total.requests += one.requests
                 total.sectors += one.sectors
                 total.bytes += one.bytes
@@ -141,27 +140,32 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """The totals, lines, errors and races as plain values."""
+        lines = {
+            n: {
+                "instructions": x.instructions, "active": x.active, "flops": x.flops,
+                "global_loads": vars(x.loads), "global_stores": vars(x.stores), "shared": vars(x.shared),
+            }
+            for n, x in sorted(self.lines.items())
+        }  # fmt: skip
         return {
-            "global_loads": vars(self.global_loads),
-            "global_stores": vars(self.global_stores),
-            "shared": vars(self.shared),
-            "flops": self.flops,
-            "instructions": self.instructions,
-            "classes": self.classes,
-            "errors": [vars(e) for e in self.errors],
-            "races": [vars(r) for r in self.races],
-            "lines": {
-                n: {
-                    "instructions": x.instructions,
-                    "active": x.active,
-                    "flops": x.flops,
-                    "global_loads": vars(x.loads),
-                    "global_stores": vars(x.stores),
-                    "shared": vars(x.shared),
-                }
-                for n, x in sorted(self.lines.items())
-            },
-        }
+            "global_loads": vars(self.global_loads), "global_stores": vars(self.global_stores),
+            "shared": vars(self.shared), "flops": self.flops, "instructions": self.instructions,
+            "classes": self.classes, "errors": [vars(e) for e in self.errors],
+            "races": [vars(r) for r in self.races], "lines": lines,
+        }  # fmt: skip
+
+
+COUNTED = ("add", "sub", "mul", "div", "min", "max")
+FUNCTIONS = ("sqrt", "rcp", "rsqrt", "ex2", "lg2", "sin", "cos", "tanh")
+#: The class of an instruction by its first word; the rest is "float", or "integer and logic".
+CLASSES = {
+    **dict.fromkeys(("bra", "ret", "exit", "call"), "control"),
+    **dict.fromkeys(("bar", "barrier", "membar", "fence"), "barrier"),
+    **dict.fromkeys(("shfl", "vote", "match", "redux", "activemask"), "warp"),
+    **dict.fromkeys(("mma", "wmma", "ldmatrix"), "tensor core"),
+    **dict.fromkeys(("ld", "ldu", "cp"), "load"), "st": "store", "atom": "atomic", "red": "atomic",
+    **dict.fromkeys(("mov", "cvt", "cvta", "selp", "prmt"), "move and convert"),
+}  # fmt: skip
 
 
 def flops_of(op: tuple[str, ...]) -> int:
@@ -175,46 +179,10 @@ def flops_of(op: tuple[str, ...]) -> int:
     pairs = 2 if kind.endswith("x2") else 1
     if op[0] in ("fma", "mad"):
         return 2 * pairs
-    plain = (
-        "add",
-        "sub",
-        "mul",
-        "div",
-        "sqrt",
-        "rcp",
-        "rsqrt",
-        "ex2",
-        "lg2",
-        "sin",
-        "cos",
-        "tanh",
-        "min",
-        "max",
-    )
-    return pairs if op[0] in plain else 0
+    return pairs if op[0] in COUNTED + FUNCTIONS else 0
 
 
 def class_of(op: tuple[str, ...]) -> str:
     """The class under which an instruction is counted."""
-    head = op[0]
-    if head in ("ld", "st", "ldu", "atom", "red", "cp"):
-        space = next(
-            (
-                p.split("::")[0]
-                for p in op
-                if p.split("::")[0] in ("global", "shared", "local", "param", "const")
-            ),
-            "generic",
-        )
-        return f"{'atomic' if head in ('atom', 'red') else 'load' if head != 'st' else 'store'} {space}"
-    if head in ("bra", "ret", "exit", "call"):
-        return "control"
-    if head in ("bar", "barrier", "membar", "fence"):
-        return "barrier"
-    if head in ("shfl", "vote", "match", "redux", "activemask"):
-        return "warp"
-    if "mma" in op[:2] or head in ("wmma", "ldmatrix"):
-        return "tensor core"
-    if flops_of(op):
-        return "float"
-    return "move and convert" if head in ("mov", "cvt", "cvta", "selp", "prmt") else "integer and logic"
+    found = CLASSES.get(op[0], "float" if flops_of(op) else "integer and logic")
+    return f"{found} {space_of(op) or 'generic'}" if found in ("load", "store", "atomic") else found

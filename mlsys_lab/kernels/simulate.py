@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mlsys_lab.kernels.ptx.counts import Counts
-from mlsys_lab.kernels.ptx.machine import Limits, Machine, Stopped
+from mlsys_lab.kernels.ptx.machine import Machine, Stopped
 from mlsys_lab.kernels.ptx.memory import Arena
 from mlsys_lab.kernels.ptx.order import MOST_BLOCKS, Order
 from mlsys_lab.kernels.ptx.program import Program
@@ -36,48 +36,44 @@ def simulate(
     per = max(1, CHUNK // threads)
     shared_bytes = program.shared_bytes(dynamic_shared)
     granule = min([4, *(a.size for a in program.accesses.values() if a.space == "shared")])
-    across = None
+    across = order = None
     if any(a.space in ("global", "") for a in program.accesses.values()):
         order = Order(blocks, threads) if program.has_fence and blocks <= MOST_BLOCKS else None
         known = order is not None or not program.has_fence
-        across = Shadow(-(-len(arena.data) // program.finest), threads, across=known, order=order)
+        across = Shadow(len(arena.data), program.finest, threads, known, order)
     symbols = {**program.shared, **program.local, **arena.symbols}
     stopped, races = "", list[Race]()
     with np.errstate(all="ignore"):
         for first in range(0, blocks, per):
-            machine = Machine(
-                grid, block, first, min(per, blocks - first), arena, shared_bytes,
-                program.local_bytes, counts, program.parameters, data,
-            )  # fmt: skip
+            count = min(per, blocks - first)
+            machine = Machine(program, grid, block, first, count, arena, shared_bytes, counts, data)
             if shared_bytes:
-                machine.granule = granule
-                machine.shadow_shared = Shadow(-(-len(machine.shared) // granule), threads, across=False)
-            machine.shadow_global, machine.fine = across, program.finest
-            machine.order = across.order if across is not None else None
+                machine.shadow_shared = Shadow(len(machine.shared), granule, threads, across=False)
+            machine.shadow_global, machine.order = across, order
             machine.values |= {name: np.uint64(at) for name, at in symbols.items()}
-            machine.start(program, Limits(steps))
+            machine.start(steps)
             try:
                 machine.run()
             except Stopped as reason:
                 counts.error(reason.kind, reason.line, reason.message)
                 stopped = reason.message
             if machine.shadow_shared is not None:
-                races += [raced(machine, "shared", f, granule) for f in machine.shadow_shared.found]
+                races += [raced(machine, machine.shadow_shared, f) for f in machine.shadow_shared.found]
             if stopped:
                 break
         if across is not None:
-            races += [raced(machine, "global", f, program.finest) for f in across.found]
+            races += [raced(machine, across, f) for f in across.found]
     arena.copy_back()
     unique = {(r.space, r.lines, r.kind): r for r in reversed(races)}
     return Report(program, counts, list(unique.values())[::-1], stopped)
 
 
-def raced(machine: Machine, space: str, found: Found, granule: int) -> Race:
+def raced(machine: Machine, shadow: Shadow, found: Found) -> Race:
     """A conflict in the terms of the launch."""
     places = [t - machine.first * machine.threads for t in found.threads]
     threads = [machine.thread_of(p) for p in places]
     blocks = [machine.block_of(p) for p in places]
-    byte = found.granule * granule
+    byte, space = found.granule * shadow.granule, "global" if shadow is machine.shadow_global else "shared"
     address = byte % machine.stride if space == "shared" else byte
     what = f"byte {address} of shared memory" if space == "shared" else machine.arena.described(byte)
     lines = found.lines

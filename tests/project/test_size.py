@@ -44,3 +44,12 @@ def test_what_a_learner_of_lab_04_reads_is_at_most_800_lines():
     read = ("tensor.py", "tape.py", "primitive.py", "primitives.py", "rows.py", "operators.py")
     lines = {name: code_lines((LIBRARY / "autograd" / name).read_text("utf-8")) for name in read}
     assert sum(lines.values()) <= 800, lines
+
+
+def test_the_ptx_machine_and_its_report_are_at_most_2500_lines_and_no_file_is_over_350():
+    kernels = LIBRARY / "kernels"
+    files = [*(kernels / "ptx").glob("*.py"), kernels / "report.py"]
+    lines = {file.name: code_lines(file.read_text("utf-8")) for file in files}
+    assert sum(lines.values()) <= 2_500, lines
+    long = {f.name: n for f in kernels.rglob("*.py") if (n := len(f.read_text("utf-8").splitlines())) > 350}
+    assert long == {}

@@ -8,32 +8,12 @@ from typing import Any
 import numpy as np
 
 from mlsys_lab.kernels.ptx.atomics import changed
-from mlsys_lab.kernels.ptx.code import Access
+from mlsys_lab.kernels.ptx.code import BYTES, Access
 from mlsys_lab.kernels.ptx.lanes import WARP
 from mlsys_lab.kernels.ptx.memory import GLOBAL, LOCAL, SHARED, WINDOW
 from mlsys_lab.kernels.ptx.races import Shadow
+from mlsys_lab.kernels.ptx.table import DTYPES
 from mlsys_lab.kernels.ptx.warp import Warp
-
-TYPES: dict[str, Any] = {
-    "u8": np.uint8,
-    "s8": np.int8,
-    "u16": np.uint16,
-    "s16": np.int16,
-    "u32": np.uint32,
-    "s32": np.int32,
-    "u64": np.uint64,
-    "s64": np.int64,
-    "f32": np.float32,
-    "f64": np.float64,
-    "f16": np.float16,
-    "b8": np.uint8,
-    "b16": np.uint16,
-    "b32": np.uint32,
-    "b64": np.uint64,
-    "bf16": np.uint16,
-    "f16x2": np.uint32,
-    "bf16x2": np.uint32,
-}
 
 
 class Memory(Warp):
@@ -41,15 +21,14 @@ class Memory(Warp):
 
     def load(self, access: Access, address: Any, offset: int, guard: Any) -> tuple[Any, ...]:
         """Values at addresses, one array per part of a vector; zero for lanes that the guard holds back."""
-        data, index, _place, chosen, same = self.resolve(access, address, offset, guard, False)
+        view, index, chosen = self.resolve(access, address, offset, guard, False)
         if index is None:
-            return tuple(np.zeros((), TYPES[access.kind])[()] for _ in range(access.lanes))
-        view = data.view(TYPES[access.kind])
+            return (DTYPES[access.kind](0),) * access.lanes
         out = []
         for part in range(access.lanes):
-            values = view[index + part] if not same else view[int(index) + part]
+            values = view[index + part]
             if chosen is not None:
-                whole = np.zeros(len(self.place) if self.rows is None else len(self.rows), view.dtype)
+                whole = np.zeros(self.running(), view.dtype)
                 whole[chosen] = values
                 values = whole
             out.append(values)
@@ -57,10 +36,9 @@ class Memory(Warp):
 
     def store(self, access: Access, address: Any, offset: int, guard: Any, *values: Any) -> None:
         """Write values; where several lanes write one place, the last wins."""
-        data, index, _place, chosen, _ = self.resolve(access, address, offset, guard, True, values)
+        view, index, chosen = self.resolve(access, address, offset, guard, True, values)
         if index is None:
             return
-        view = data.view(TYPES[access.kind])
         for part, value in enumerate(values):
             if getattr(value, "ndim", 0):
                 value = value if chosen is None else value[chosen]
@@ -68,10 +46,13 @@ class Memory(Warp):
 
     def resolve(
         self, access: Access, address: Any, offset: int, guard: Any, store: bool, values: tuple[Any, ...] = ()
-    ) -> tuple[Any, Any, np.ndarray, np.ndarray | None, bool]:
-        """Find the memory and the index of each lane's element; check, count and watch the access."""
+    ) -> tuple[Any, Any, np.ndarray | None]:
+        """Find the memory, each lane's index and which lanes they are; check, count and watch the access.
+
+        The index is one number where all lanes read one place, None where no lane is left.
+        """
         place, chosen = self.current(guard)
-        nothing = (None, None, place, chosen, False)
+        nothing = (None, None, None)
         if not len(place):
             return nothing
         single = not getattr(address, "ndim", 0)
@@ -99,17 +80,15 @@ class Memory(Warp):
             at, place = at[kept], place[kept]
             chosen = kept if chosen is None else chosen[kept]
         lanes = np.broadcast_to(at, place.shape)
-        self.watch(access, space, lanes, place, single, store, values)
-        unit = TYPES[access.kind]().itemsize if access.kind != "bf16" else 2
+        self.watch(access, space, lanes, place, store, values)
         if space == "shared":
             at = at + (place // self.threads) * self.stride
         elif space == "local":
-            at = at + place * (len(self.local) // (self.blocks * self.threads))
-        same = single and space in ("global", "const") and not store and chosen is None
-        index = at // unit
-        if same:
-            return data, index[0], place, chosen, True
-        return data, np.broadcast_to(index, place.shape), place, chosen, False
+            at = at + place * self.local_stride
+        view, index = data.view(DTYPES[access.kind]), at // BYTES[access.kind]
+        if single and space in ("global", "const") and not store and chosen is None:
+            return view, int(index[0]), None
+        return view, np.broadcast_to(index, place.shape), chosen
 
     def windowed(self, where: np.ndarray) -> tuple[str, np.ndarray]:
         """The state space of generic addresses."""
@@ -129,23 +108,27 @@ class Memory(Warp):
             i = int(np.argmax(wrong))
             byte = int(at[i])
             what = self.arena.described(byte) if outside else f"byte {byte} of {space} memory"
-            self.error(kind, access.line, f"line {access.line}: {self.named(int(place[i]))} {how(what)}")
+            self.wrong(kind, access, place[i], how(what))
 
         if size > 1 and (np.bitwise_or.reduce(at) & (size - 1)):
             good = (at & (size - 1)) == 0
             told("misaligned", ~good, lambda what: f"accesses {size} bytes at {what}, no multiple of {size}")
         limit = self.shared_bytes if space == "shared" else self.local_bytes
-        inside: np.ndarray | None
+        inside = None
         if outside:
             inside = self.arena.inside(at, size)
-        else:
-            inside = None if at.min() >= 0 and at.max() + size <= limit else (at >= 0) & (at + size <= limit)
+        elif at.min() < 0 or at.max() + size > limit:
+            inside = (at >= 0) & (at + size <= limit)
         if inside is not None:
             verb = "writes" if access.store or access.atomic else "reads"
             has = "" if outside else f", which has {limit}"
             told("out_of_bounds", ~inside, lambda what: f"{verb} {what}{has}")
             good = inside if good is None else good & inside
         return good
+
+    def wrong(self, kind: str, access: Access, place: np.int64, what: str) -> None:
+        """Record what a lane does wrong."""
+        self.counts.error(kind, access.line, f"line {access.line}: {self.named(int(place))} {what}")
 
     def matrix(self, at: np.ndarray, place: np.ndarray) -> np.ndarray:
         """Addresses by warp: (warps, 32), -1 where a lane is off."""
@@ -158,14 +141,7 @@ class Memory(Warp):
         return rows
 
     def watch(
-        self,
-        access: Access,
-        space: str,
-        at: np.ndarray,
-        place: np.ndarray,
-        single: bool,
-        store: bool,
-        values: Any,
+        self, access: Access, space: str, at: np.ndarray, place: np.ndarray, store: bool, values: Any
     ) -> None:
         """Count requests, sectors and wavefronts; look for races and for memory that nobody wrote."""
         if space in ("global", "shared"):
@@ -177,13 +153,10 @@ class Memory(Warp):
                     self.written[base + byte] = True
             elif not (self.written[base].all() and self.written[base + access.size - 1].all()):
                 i = int(np.argmin(self.written[base]))
-                who, byte = self.named(int(place[i])), int(at[i])
-                what = (
-                    f"line {access.line}: {who} reads byte {byte} of shared memory, which nobody has written"
-                )
-                self.error("uninitialised_shared", access.line, what)
+                what = f"reads byte {int(at[i])} of shared memory, which nobody has written"
+                self.wrong("uninitialised_shared", access, place[i], what)
             self.race(self.shadow_shared, access, base, place, store, values)
-        elif space == "global" and self.shadow_global is not None and access.index in self.watched:
+        elif space == "global" and self.shadow_global is not None and access.index in self.program.watched:
             self.race(self.shadow_global, access, at, place, store, values)
 
     def race(
@@ -195,15 +168,16 @@ class Memory(Warp):
         store: bool,
         values: Any,
     ) -> None:
+        """Hold an access against the earlier ones to the same bytes, and note it."""
         if shadow is None:
             return
         stamps = self.stamps(shadow, place)
         if self.order is not None and shadow is self.shadow_global and (access.atomic or access.acquires):
             who = place + self.first * self.threads
-            self.order.meet(at // self.fine, who, bool(access.atomic))
+            self.order.meet(at // shadow.granule, who, bool(access.atomic))
             if access.acquires:
                 return  # reading what others write is what it is for
-        granule = self.granule if shadow is self.shadow_shared else self.fine
+        granule = shadow.granule
         for part in range(0, max(access.size, granule), granule):
             where = (at + part) // granule
             if access.atomic:
@@ -214,9 +188,8 @@ class Memory(Warp):
                 self.note_reads()
                 value = values[min(part * access.lanes // access.size, len(values) - 1)]
                 fits = np.size(value) in (1, len(where))
-                shadow.write(
-                    where, stamps, access.line, np.broadcast_to(value, where.shape) if fits else None
-                )
+                value = np.broadcast_to(value, where.shape) if fits else None
+                shadow.write(where, stamps, access.line, value)
             else:
                 shadow.against_writers(where, stamps, access.line, "read-write", False)
                 if shadow is self.shadow_shared:
@@ -243,16 +216,12 @@ class Memory(Warp):
 
     def atomic(self, access: Access, address: Any, offset: int, guard: Any, *values: Any) -> Any:
         """Read, change and write, lane by lane in order; the values before."""
-        running = len(self.place) if self.rows is None else len(self.rows)
-        dtype = TYPES[access.kind]
-        out = np.zeros(running, dtype)
-        data, index, _place, chosen, _ = self.resolve(access, address, offset, guard, True)
+        running = self.running()
+        out = np.zeros(running, DTYPES[access.kind])
+        view, index, chosen = self.resolve(access, address, offset, guard, True)
         if index is None:
             return out
-        view = data.view(dtype)
-        given = [np.broadcast_to(v, running) for v in values]
-        if chosen is not None:
-            given = [g[chosen] for g in given]
-        before = changed(view, index, access.atomic, given)
-        out[slice(None) if chosen is None else chosen] = before
+        some = slice(None) if chosen is None else chosen
+        given = [np.broadcast_to(v, running)[some] for v in values]
+        out[some] = changed(view, index, access.atomic, given)
         return out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,10 +49,9 @@ class Address:
 
 @dataclass(frozen=True)
 class Vector:
-    """`{a, b, c, d}`, or a pair `a|b`, which `paired` marks."""
+    """`{a, b, c, d}`, or a pair `a|b`."""
 
     parts: tuple[Any, ...]
-    paired: bool = False
 
 
 Operand = Register | Immediate | Symbol | Address | Vector
@@ -103,7 +101,6 @@ class Module:
 
     kernels: dict[str, Kernel] = field(default_factory=dict)
     variables: dict[str, Variable] = field(default_factory=dict)
-    target: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,9 +121,14 @@ class Access:
         return BYTES[self.kind] * self.lanes
 
 
-def number_of(value: Immediate) -> float | int:
-    """A constant as a Python number."""
-    if value.real:
-        size = 4 if value.real == "f32" else 8
-        return float(struct.unpack("<f" if size == 4 else "<d", value.value.to_bytes(size, "little"))[0])
-    return value.value
+SPACES = ("global", "shared", "local", "const", "param")
+
+
+def parts(operand: Any) -> tuple[Any, ...]:
+    """The operands within one: of a vector its parts, else itself."""
+    return operand.parts if isinstance(operand, Vector) else (operand,)
+
+
+def space_of(op: tuple[str, ...]) -> str:
+    """The state space that an opcode names; "" is generic."""
+    return next((p for p in (part.split("::")[0] for part in op) if p in SPACES), "")

@@ -48,10 +48,6 @@ class Counts:
     errors: list[Error] = field(default_factory=list)
     printed: list[str] = field(default_factory=list)
 
-    def executed(self, block: int, lanes: int, warps: int) -> None:
-        self.lanes[block] += lanes
-        self.warps[block] += warps
-
     def request(self, access: Access, space: str, rows: np.ndarray) -> None:
         """Count a memory instruction of some warps."""
         one = self.traffic.setdefault((access.index, space), Traffic(access, space))
@@ -83,13 +79,8 @@ class Counts:
             long, letter = "l" in match[2], match[3]
             size = 8 if letter in "feEgGp" or long else 4
             at = -(-at // size) * size
-            code = (
-                "d"
-                if letter in "feEgG"
-                else ("q" if size == 8 else "i")
-                if letter in "dic"
-                else ("Q" if size == 8 else "I")
-            )
+            whole = "q" if size == 8 else "i"
+            code = "d" if letter in "feEgG" else whole if letter in "dic" else whole.upper()
             (value,) = struct.unpack_from(f"<{code}", data, at)
             at += size
             if letter == "s":

@@ -10,10 +10,11 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field
 
-from mlsys_lab.kernels.ptx.code import Instruction, Kernel, Register, Symbol, Vector
+from mlsys_lab.kernels.ptx.code import Address, Instruction, Kernel, Register, Symbol, Vector
 from mlsys_lab.kernels.ptx.parser import PtxError
 
 LEAVES = ("ret", "exit", "trap")
+MATRIX = ("mma", "wmma", "ldmatrix")
 
 
 @dataclass
@@ -89,21 +90,17 @@ def blocks_of(kernel: Kernel, single: bool = False) -> list[Block]:
 
 def meets(instruction: Instruction) -> bool:
     """Whether lanes of a warp do this together, and wait for each other before."""
-    return instruction.op[0] in ("mma", "wmma", "ldmatrix") or (
-        instruction.op[0] in ("shfl", "vote", "match", "redux", "bar", "barrier")
-        and "sync" in instruction.op
-        and (instruction.op[0] not in ("bar", "barrier") or instruction.op[1] == "warp")
-    )
+    op = instruction.op
+    if op[0] in ("bar", "barrier"):
+        return op[1] == "warp" and "sync" in op
+    return op[0] in MATRIX or (op[0] in ("shfl", "vote", "match", "redux") and "sync" in op)
 
 
 def is_value(name: str, kernel: Kernel) -> bool:
     """Whether the machine holds a value by this name: a register, or the address of a variable."""
-    parameters = ("func_retval", "retval", "param", "vprintf")
-    return (
-        name not in kernel.labels
-        and not name.startswith(parameters)
-        and all(name != p.name for p in kernel.parameters)
-    )
+    if name in kernel.labels or name.startswith(("func_retval", "retval", "param", "vprintf")):
+        return False
+    return all(name != p.name for p in kernel.parameters)
 
 
 def label(kernel: Kernel, branch: Instruction) -> int:
@@ -184,20 +181,7 @@ def live(kernel: Kernel, blocks: list[Block]) -> None:
 
 
 #: Instructions that write no register, though their first operand is one, or that have no destination.
-NO_RESULT = (
-    "st",
-    "red",
-    "bar",
-    "barrier",
-    "bra",
-    "ret",
-    "exit",
-    "trap",
-    "membar",
-    "fence",
-    "call",
-    "nanosleep",
-)
+NO_RESULT = ("st", "red", "bar", "barrier", "bra", "membar", "fence", "call", "nanosleep", *LEAVES)
 
 
 def destinations(instruction: Instruction) -> set[str]:
@@ -209,7 +193,7 @@ def touched(instruction: Instruction) -> tuple[set[str], set[str]]:
     """The registers that an instruction reads, and those that it writes whatever its guard says."""
     written = destinations(instruction)
     rest = instruction.operands[1:] if has_result(instruction) else instruction.operands
-    reads = set().union(*(names(o) for o in rest)) if rest else set()
+    reads = set().union(*map(names, rest))
     if instruction.guard is not None:
         return reads | {instruction.guard.name} | written, set()
     return reads, written
@@ -224,10 +208,9 @@ def has_result(instruction: Instruction) -> bool:
 def names(operand: object) -> set[str]:
     """Registers and other values by name within an operand; `_`, which discards, is none."""
     if isinstance(operand, Vector):
-        return set().union(*(names(p) for p in operand.parts)) if operand.parts else set()
+        return set().union(*map(names, operand.parts))
     if isinstance(operand, Register):
         return {operand.name} - {"_"}
     if isinstance(operand, Symbol):
         return {operand.name}
-    base = getattr(operand, "base", None)
-    return names(base) if base is not None else set()
+    return names(operand.base) if isinstance(operand, Address) else set()

@@ -34,37 +34,47 @@ def elementwise(function: Callable[..., Any], operands: int) -> Callable[[tuple[
     return make
 
 
-def rounded_up_or_down(op: tuple[str, ...], exact: Callable[..., Any]) -> Callable[..., Any] | None:
+AIMS = {"rm": -np.inf, "rp": np.inf, "rz": 0.0}
+
+
+def toward(near: Any, exact: Any, way: str) -> Any:
+    """The neighbour of a rounded value on the side that the mode asks for."""
+    exact, value = np.asarray(exact, np.float64), np.asarray(near, np.float64)
+    over = value > exact if way == "rm" else value < exact if way == "rp" else np.abs(value) > np.abs(exact)
+    return np.where(over, np.nextafter(near, near.dtype.type(AIMS[way])), near)
+
+
+def directed(op: tuple[str, ...], exact: Callable[..., Any]) -> Callable[..., Any] | None:
     """For `.rm`, `.rp` and `.rz` of float32: the exact value in float64, then rounded that way."""
-    way = next((p for p in op[1:-1] if p in ("rm", "rp", "rz")), None)
+    way = next((p for p in op[1:-1] if p in AIMS), None)
     if way is None or op[-1] != "f32":
         return None
 
     def function(*values: Any) -> Any:
         value = exact(*(np.asarray(v, np.float64) for v in values))
-        near = value.astype(np.float32)
-        over = near > value if way == "rm" else near < value if way == "rp" else np.abs(near) > np.abs(value)
-        toward = {"rm": -np.inf, "rp": np.inf, "rz": 0.0}[way]
-        return np.where(over, np.nextafter(near, np.float32(toward)), near)
+        return toward(value.astype(np.float32), value, way)
 
     return function
 
 
-def arithmetic(function: Callable[..., Any], operands: int = 2) -> Callable[[tuple[str, ...]], Made]:
+def saturated(function: Callable[..., Any], kind: str) -> Callable[..., Any]:
+    """Cut to what an int32 holds, or to 0 to 1; NaN is 0."""
+    if kind == "s32":
+        low, high = -(2**31), 2**31 - 1
+        wide = lambda *v: function(*(np.asarray(x, np.int64) for x in v))  # noqa: E731
+        return lambda *v: np.clip(wide(*v), low, high).astype(np.int32)
+    zero, one = (DTYPES[kind](n) for n in (0, 1))
+    return lambda *v: np.fmin(np.fmax(function(*v), zero), one)
+
+
+def arithmetic(function: Callable[..., Any]) -> Callable[[tuple[str, ...]], Made]:
     """Addition and its kind: `.sat` clamps, directed rounding goes through float64."""
 
     def make(op: tuple[str, ...]) -> Made:
-        kind = op[-1]
-        run = rounded_up_or_down(op, function) or function
         if "cc" in op:
             raise KeyError("carry")
-        if "sat" in op and kind == "s32":
-            wide = lambda *v: np.clip(function(*(np.asarray(x, np.int64) for x in v)), -(2**31), 2**31 - 1)  # noqa: E731
-            return (lambda *v: wide(*v).astype(np.int32)), [kind], [kind] * operands
-        if "sat" in op:
-            plain = run
-            run = lambda *v: np.fmin(np.fmax(plain(*v), v[0].dtype.type(0)), v[0].dtype.type(1))  # noqa: E731
-        return (paired(run, kind) if kind.endswith("x2") else run), [kind], [kind] * operands
+        run = directed(op, function) or function
+        return elementwise(saturated(run, op[-1]) if "sat" in op else run, 2)(op)
 
     return make
 
@@ -80,30 +90,24 @@ row("not")(lambda op: (np.logical_not if op[-1] == "pred" else np.invert, [op[-1
 row("cnot")(lambda op: (lambda a: (a == 0).astype(a.dtype), [op[-1]], [op[-1]]))
 
 
-@row("mul")
-def mul(op: tuple[str, ...]) -> Made:
-    kind = op[-1]
+@row("mul", "mad")
+def product(op: tuple[str, ...]) -> Made:
+    """Of two numbers, plus a third for `mad`; the lower half, the upper half or the whole."""
+    kind, adds = op[-1], op[0] == "mad"
+    result: str = kind
+    times: Callable[..., Any] = np.multiply
     if "wide" in op:
-        wide = kind[0] + str(2 * int(kind[1:]))
-        return widened(np.multiply, DTYPES[wide]), [wide], [kind] * 2
-    if "hi" in op:
-        return high(DTYPES[kind]), [kind], [kind] * 2
-    return arithmetic(np.multiply)(op)
-
-
-@row("mad")
-def mad(op: tuple[str, ...]) -> Made:
-    kind = op[-1]
-    if "wide" in op:
-        wide = kind[0] + str(2 * int(kind[1:]))
-        times = widened(np.multiply, DTYPES[wide])
-        return (lambda a, b, c: times(a, b) + c), [wide], [kind, kind, wide]
-    if "hi" in op:
-        top = high(DTYPES[kind])
-        return (lambda a, b, c: top(a, b) + c), [kind], [kind] * 3
-    if kind.startswith("f"):
+        result = kind[0] + str(2 * int(kind[1:]))
+        times = widened(np.multiply, DTYPES[result])
+    elif "hi" in op:
+        times = high(DTYPES[kind])
+    elif not adds:
+        return arithmetic(np.multiply)(op)
+    elif kind.startswith("f"):
         return fma(op)
-    return (lambda a, b, c: a * b + c), [kind], [kind] * 3
+    if adds:
+        return (lambda a, b, c: times(a, b) + c), [result], [kind, kind, result]
+    return times, [result], [kind, kind]
 
 
 def widened(function: Callable[..., Any], wide: Any) -> Callable[..., Any]:
@@ -137,16 +141,13 @@ def high(dtype: Any) -> Callable[..., Any]:
 def fma(op: tuple[str, ...]) -> Made:
     """One rounding: a product of float32 is exact in float64; of float64, by an error-free sum."""
     kind = op[-1]
-    exact = lambda a, b, c: a * b + c  # noqa: E731
-    directed = rounded_up_or_down(op, exact)
-    if directed is not None:
-        return directed, [kind], [kind] * 3
+    types = [kind], [kind] * 3
+    rounded = directed(op, lambda a, b, c: a * b + c)
+    if rounded is not None:
+        return rounded, *types
     if kind == "f64":
-        return fma_double, [kind], [kind] * 3
-    if kind.endswith("x2"):
-        wide = lambda a, b, c: exact(*(v.astype(np.float64) for v in (a, b, c)))  # noqa: E731
-        return paired(wide, kind), [kind], [kind] * 3
-    dtype = DTYPES[kind]
+        return fma_double, *types
+    dtype = DTYPES[kind.removesuffix("x2")]
 
     def once(a: Any, b: Any, c: Any) -> Any:
         value = a.astype(np.float64)
@@ -154,11 +155,9 @@ def fma(op: tuple[str, ...]) -> Made:
         value += c
         return value.astype(dtype)
 
-    if "sat" in op:
-        return (lambda a, b, c: np.fmin(np.fmax(once(a, b, c), dtype(0)), dtype(1))), [kind], [kind] * 3
     if "relu" in op:
-        return (lambda a, b, c: np.fmax(once(a, b, c), dtype(0))), [kind], [kind] * 3
-    return once, [kind], [kind] * 3
+        return elementwise(lambda *v: np.fmax(once(*v), dtype(0)), 3)(op)
+    return elementwise(saturated(once, kind) if "sat" in op else once, 3)(op)
 
 
 def fma_double(a: Any, b: Any, c: Any) -> Any:
@@ -188,36 +187,26 @@ def extreme(op: tuple[str, ...]) -> Made:
     if "relu" in op:
         inner = function
         function = lambda a, b: np.maximum(inner(a, b), a.dtype.type(0))  # noqa: E731
-    operands = 3 if "3" in op else 2
-    return elementwise(function, operands)(op)
+    return elementwise(function, 2)(op)
 
 
 COMPARE = {
-    "eq": np.equal,
-    "ne": np.not_equal,
-    "lt": np.less,
-    "le": np.less_equal,
-    "gt": np.greater,
-    "ge": np.greater_equal,
-    "lo": np.less,
-    "ls": np.less_equal,
-    "hi": np.greater,
-    "hs": np.greater_equal,
-}
+    "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
+    "ge": np.greater_equal, "lo": np.less, "ls": np.less_equal, "hi": np.greater, "hs": np.greater_equal,
+}  # fmt: skip
 
 
 def compared(name: str, kind: str) -> Callable[..., Any]:
     """A comparison; those that end in `u` are true of NaN, `num` and `nan` ask for it."""
-    if name == "num":
-        return lambda a, b: ~(np.isnan(a) | np.isnan(b))
-    if name == "nan":
-        return lambda a, b: np.isnan(a) | np.isnan(b)
+    unordered = lambda a, b: np.isnan(a) | np.isnan(b)  # noqa: E731
+    if name in ("num", "nan"):
+        return (lambda a, b: ~unordered(a, b)) if name == "num" else unordered
+    if name == "ne" and kind[0] == "f":
+        return lambda a, b: (a != b) & ~unordered(a, b)
     if name in COMPARE:
-        if name == "ne" and kind[0] == "f":
-            return lambda a, b: (a != b) & ~(np.isnan(a) | np.isnan(b))
         return COMPARE[name]
     inner = COMPARE[name.removesuffix("u")]
-    return lambda a, b: inner(a, b) | np.isnan(a) | np.isnan(b)
+    return lambda a, b: inner(a, b) | unordered(a, b)
 
 
 @row("setp", "set")
@@ -235,11 +224,8 @@ def set_predicate(op: tuple[str, ...]) -> Made:
         return (lambda a, b: np.where(compare(a, b), yes, dtype(0))), [op[-2]], [kind, kind]
     if combine is None:
         return (lambda a, b: (c := compare(a, b), ~c)), ["pred", "pred"], [kind, kind]
-    return (
-        (lambda a, b, p: (combine(c := compare(a, b), p), combine(~c, p))),
-        ["pred", "pred"],
-        [kind, kind, "pred"],
-    )
+    both = lambda a, b, p: (combine(c := compare(a, b), p), combine(~c, p))  # noqa: E731
+    return both, ["pred", "pred"], [kind, kind, "pred"]
 
 
 @row("selp")
@@ -280,68 +266,49 @@ def convert(op: tuple[str, ...]) -> Made:
     """Between types: integers are cut or extended, floats rounded; what does not fit saturates, NaN is 0."""
     to, source = op[-2], op[-1]
     if to.endswith("x2"):
-        narrow = DTYPES[to.removesuffix("x2")]
-
-        def both(a: Any, b: Any) -> Any:
-            pair = np.stack(np.broadcast_arrays(b, a), axis=-1).astype(narrow)
-            if "relu" in op:
-                pair = np.maximum(pair, narrow(0))
-            out = np.ascontiguousarray(pair).view(np.uint32)[..., 0]
-            return out if out.ndim else out[()]
-
-        return both, [to], [source, source]
-    rounding = next((p for p in op[1:-2] if p in ROUND), "")
+        return pair_of(DTYPES[to.removesuffix("x2")], "relu" in op), [to], [source, source]
+    rounding = next((p for p in op[1:-2] if p in ROUND or p in AIMS), "")
     target, from_float, to_float = DTYPES[to], is_real(source), is_real(to)
+    whole = ROUND.get(rounding, lambda a: a)
 
-    def function(a: Any) -> Any:
-        if from_float and not to_float:
-            value = ROUND[rounding or "rzi"](np.asarray(a, np.float64))
-            info = np.iinfo(target)
-            inside = np.where(np.isnan(value), 0.0, value)
-            high_ = inside >= float(info.max)
-            low = inside <= float(info.min)
-            cut = np.where(high_ | low, 0.0, inside).astype(target)
-            return np.where(high_, info.max, np.where(low, info.min, cut)).astype(target)
-        if to_float:
-            if rounding in ("rni", "rzi", "rmi", "rpi"):
-                a = ROUND[rounding](a)
-            value = a.astype(target)
-            if rounding in ("rz", "rm", "rp") and not rounding.endswith("i"):
-                value = toward(value, a, rounding, target)
-            if "relu" in op:
-                value = np.maximum(value, target(0))
-            return np.fmin(np.fmax(value, target(0)), target(1)) if "sat" in op else value
-        if "sat" in op:
-            info = np.iinfo(target)
+    def to_integer(a: Any) -> Any:
+        info = np.iinfo(target)
+        if not from_float:
             return np.clip(a.astype(np.int64), info.min, info.max).astype(target)
-        return a.astype(target)
+        value = ROUND.get(rounding, np.trunc)(np.asarray(a, np.float64))
+        value = np.where(np.isnan(value), 0.0, value)
+        high, low = value >= float(info.max), value <= float(info.min)
+        cut = np.where(high | low, 0.0, value).astype(target)
+        return np.where(high, info.max, np.where(low, info.min, cut)).astype(target)
 
-    return function, [to], [source]
+    def to_real(a: Any) -> Any:
+        a = whole(a)
+        value = a.astype(target)
+        if rounding in AIMS:
+            value = toward(value, a, rounding)
+        return np.maximum(value, target(0)) if "relu" in op else value
+
+    if to_float:
+        return saturated(to_real, to) if "sat" in op else to_real, [to], [source]
+    plain = not from_float and "sat" not in op
+    return (lambda a: a.astype(target)) if plain else to_integer, [to], [source]
 
 
-def toward(near: Any, exact: Any, way: str, dtype: Any) -> Any:
-    """The neighbour of a rounded value on the side that the mode asks for."""
-    exact = np.asarray(exact, np.float64)
-    value = np.asarray(near, np.float64)
-    over = value > exact if way == "rm" else value < exact if way == "rp" else np.abs(value) > np.abs(exact)
-    aim = {"rm": -np.inf, "rp": np.inf, "rz": 0.0}[way]
-    return np.where(over, np.nextafter(near, dtype(aim)), near)
+def pair_of(narrow: Any, relu: bool) -> Callable[..., Any]:
+    """Two floats, rounded, in one register; the first is the upper one."""
+
+    def function(a: Any, b: Any) -> Any:
+        pair = np.stack(np.broadcast_arrays(b, a), axis=-1).astype(narrow)
+        out = np.ascontiguousarray(np.maximum(pair, narrow(0)) if relu else pair).view(np.uint32)[..., 0]
+        return out if out.ndim else out[()]
+
+    return function
 
 
 def is_real(kind: str) -> bool:
     return kind in ("f16", "bf16", "f32", "f64", "tf32")
 
 
-ROUND: dict[str, Callable[..., Any]] = {
-    "rni": np.rint,
-    "rzi": np.trunc,
-    "rmi": np.floor,
-    "rpi": np.ceil,
-    "rn": lambda a: a,
-    "rz": lambda a: a,
-    "rm": lambda a: a,
-    "rp": lambda a: a,
-    "rna": lambda a: a,
-}
+ROUND: dict[str, Any] = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}
 row("cvta")(lambda op: (lambda a: a, [op[-1]], [op[-1]]))
 row("nop")(lambda op: (lambda: None, [], []))

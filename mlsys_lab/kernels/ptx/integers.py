@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from mlsys_lab.kernels.ptx.table import DTYPES, Made, NotSimulated, row
+from mlsys_lab.kernels.ptx.instructions import arithmetic
+from mlsys_lab.kernels.ptx.table import DTYPES, Made, row
 
 
 @row("mul24", "mad24")
@@ -22,38 +22,24 @@ def mul24(op: tuple[str, ...]) -> Made:
     return ((lambda a, b, c: product(a, b) + c) if add else product), [kind], [kind] * (3 if add else 2)
 
 
-@row("div")
-def div(op: tuple[str, ...]) -> Made:
-    kind = op[-1]
+@row("div", "rem")
+def divide(op: tuple[str, ...]) -> Made:
+    """Quotient (toward zero) or remainder; of integers by zero all bits of the quotient are set."""
+    kind, quotient_asked = op[-1], op[0] == "div"
     if kind.startswith("f"):
-        return np.divide, [kind], [kind] * 2
-    return divided(0), [kind], [kind] * 2
-
-
-@row("rem")
-def rem(op: tuple[str, ...]) -> Made:
-    return divided(1), [op[-1]], [op[-1]] * 2
-
-
-def divided(which: int) -> Callable[..., Any]:
-    """Quotient (toward zero) or remainder of integers; by zero all bits of the quotient are set."""
+        return arithmetic(np.divide)(op)
 
     def function(a: Any, b: Any) -> Any:
-        dtype = a.dtype
-        zero = b == 0
+        zero, dtype = b == 0, a.dtype
         safe = np.where(zero, dtype.type(1), b)
-        quotient = np.fix(np.divide(a, safe)) if dtype.itemsize <= 4 else None
-        if quotient is not None:
-            quotient = quotient.astype(np.int64).astype(dtype)
-        else:
-            quotient = a // safe
-            if np.issubdtype(dtype, np.signedinteger):
-                quotient += ((quotient < 0) & (quotient * safe != a)).astype(dtype)
-        if which == 0:
-            return np.where(zero, ~dtype.type(0), quotient)
-        return np.where(zero, a, a - quotient * safe)
+        quotient = a // safe
+        if dtype.kind == "i":
+            quotient = quotient + ((quotient < 0) & (quotient * safe != a)).astype(dtype)
+        return np.where(
+            zero, ~dtype.type(0) if quotient_asked else a, quotient if quotient_asked else a - quotient * safe
+        )
 
-    return function
+    return function, [kind], [kind] * 2
 
 
 @row("shl", "shr")
@@ -98,9 +84,8 @@ def permute(op: tuple[str, ...]) -> Made:
         for i in range(4):
             pick = np.asarray(picks, np.uint64) >> np.uint64(4 * i)
             byte = (both >> (np.uint64(8) * (pick & np.uint64(7)))) & np.uint64(255)
-            byte = np.where(
-                pick & np.uint64(8), np.where(byte & np.uint64(128), np.uint64(255), np.uint64(0)), byte
-            )
+            sign = (byte >> np.uint64(7)) * np.uint64(255)
+            byte = np.where(pick & np.uint64(8), sign, byte)
             out = out | (byte.astype(np.uint32) << np.uint32(8 * i))
         return out
 
@@ -110,13 +95,13 @@ def permute(op: tuple[str, ...]) -> Made:
 @row("bfe")
 def extract(op: tuple[str, ...]) -> Made:
     kind = op[-1]
-    bits, signed = int(kind[1:]), kind[0] == "s"
+    signed = kind[0] == "s"
+    if kind.endswith("64"):
+        raise KeyError("64 bits")
 
     def function(a: Any, start: Any, length: Any) -> Any:
         wide = np.asarray(a, np.int64 if signed else np.uint64)
         start, length = (np.asarray(v, np.uint32) & np.uint32(255) for v in (start, length))
-        if bits == 64:
-            raise NotSimulated(f"the instruction {'.'.join(op)} is not simulated")
         mask = (np.int64(1) << np.minimum(length, 32).astype(np.int64)) - 1
         low = (wide >> np.minimum(start, 63).astype(wide.dtype)).astype(np.int64) & mask
         if signed:
@@ -134,19 +119,17 @@ def insert(op: tuple[str, ...]) -> Made:
 
     def function(a: Any, b: Any, start: Any, length: Any) -> Any:
         start, length = (np.minimum(np.asarray(v, np.uint32) & np.uint32(255), bits) for v in (start, length))
-        ones = np.where(
-            length >= bits, dtype(2**bits - 1), (dtype(1) << (length % bits).astype(dtype)) - dtype(1)
-        )
+        ones = np.where(length >= bits, ~dtype(0), (dtype(1) << (length % bits).astype(dtype)) - dtype(1))
         mask = np.where(start >= bits, dtype(0), ones << (start % bits).astype(dtype))
         return (b & ~mask) | (np.where(start >= bits, dtype(0), a << (start % bits).astype(dtype)) & mask)
 
     return function, [kind], [kind, kind, "u32", "u32"]
 
 
-@row("popc", "clz", "bfind", "brev", "fns")
+@row("popc", "clz", "bfind", "brev")
 def bits(op: tuple[str, ...]) -> Made:
     kind = op[-1]
-    width, name = int(kind[1:]), op[0]
+    width, name = np.uint32(kind[1:]), op[0]
 
     def length(a: Any) -> Any:
         """Bits up to the highest that is set."""
@@ -160,24 +143,20 @@ def bits(op: tuple[str, ...]) -> Made:
     if name == "popc":
         return (lambda a: np.bitwise_count(a).astype(np.uint32)), ["u32"], [f"u{width}"]
     if name == "clz":
-        return (lambda a: (np.uint32(width) - length(a)).astype(np.uint32)), ["u32"], [f"u{width}"]
+        return (lambda a: width - length(a)), ["u32"], [f"u{width}"]
     if name == "bfind":
 
         def top(a: Any) -> Any:
             a = np.where(a < 0, ~a, a) if kind[0] == "s" else a
             found = length(a)
-            place = np.uint32(width) - found if "shiftamt" in op else found - np.uint32(1)
+            place = width - found if "shiftamt" in op else found - np.uint32(1)
             return np.where(found == 0, np.uint32(0xFFFFFFFF), place).astype(np.uint32)
 
         return top, ["u32"], [kind]
-    if name != "brev":
-        raise KeyError(name)
 
     def reverse(a: Any) -> Any:
         bytes_ = np.ascontiguousarray(np.asarray(a)[..., None]).view(np.uint8)
-        flipped = np.packbits(
-            np.unpackbits(bytes_, axis=-1, bitorder="little")[..., ::-1], axis=-1, bitorder="little"
-        )
+        flipped = np.packbits(np.unpackbits(bytes_[..., ::-1], axis=-1), axis=-1, bitorder="little")
         return np.ascontiguousarray(flipped).view(DTYPES[kind])[..., 0]
 
     return reverse, [kind], [kind]

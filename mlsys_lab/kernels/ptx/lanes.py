@@ -11,18 +11,26 @@ from typing import Any
 import numpy as np
 
 from mlsys_lab.kernels.ptx.counts import Counts
-from mlsys_lab.kernels.ptx.flow import Block
 from mlsys_lab.kernels.ptx.memory import GLOBAL, LOCAL, SHARED, WINDOW, Arena
 from mlsys_lab.kernels.ptx.order import Order
+from mlsys_lab.kernels.ptx.program import Program
 from mlsys_lab.kernels.ptx.races import Shadow
 
 WARP = 32
+Sizes = tuple[int, int, int]
+
+
+def spread(index: Any, sizes: Sizes) -> Any:
+    """A number as coordinates along x, y, z."""
+    x, y, _ = sizes
+    return index % x, index // x % y, index // (x * y)
 
 
 class Lanes:
     """See the module.
 
     Args:
+        program: the kernel.
         grid: blocks along x, y, z.
         block: threads along x, y, z.
         first: the first block of this chunk.
@@ -30,46 +38,32 @@ class Lanes:
         arena: global memory.
         shared_bytes: of a block.
         counts: where everything is counted.
+        parameter_data: the bytes of the parameters.
     """
 
     def __init__(
-        self,
-        grid: tuple[int, int, int],
-        block: tuple[int, int, int],
-        first: int,
-        blocks: int,
-        arena: Arena,
-        shared_bytes: int,
-        local_bytes: int,
-        counts: Counts,
-        parameters: dict[str, tuple[int, int]],
-        parameter_data: bytes,
-    ) -> None:
+        self, program: Program, grid: Sizes, block: Sizes, first: int, blocks: int, arena: Arena,
+        shared_bytes: int, counts: Counts, parameter_data: bytes,
+    ) -> None:  # fmt: skip
         size = block[0] * block[1] * block[2]
         self.grid, self.block, self.first, self.blocks, self.size = grid, block, first, blocks, size
         self.threads = -(-size // WARP) * WARP
         everywhere = np.arange(blocks * self.threads, dtype=np.int64)
         self.place = everywhere[everywhere % self.threads < size] if size != self.threads else everywhere
         self.whole = size == self.threads
-        self.arena, self.counts, self.parameters, self.parameter_data = (
-            arena,
-            counts,
-            parameters,
-            parameter_data,
-        )
-        self.shared_bytes, self.local_bytes = shared_bytes, local_bytes
-        self.shared = np.zeros(blocks * (-(-shared_bytes // 16) * 16 or 16), np.uint8)
-        self.stride = len(self.shared) // blocks
+        self.program, self.arena, self.counts, self.parameter_data = program, arena, counts, parameter_data
+        self.shared_bytes, self.local_bytes = shared_bytes, program.local_bytes
+        self.stride = -(-shared_bytes // 16) * 16 or 16  # of a block's shared memory
+        self.shared = np.zeros(blocks * self.stride, np.uint8)
         self.written = np.zeros(len(self.shared), bool)
-        self.local = np.zeros(blocks * self.threads * (-(-local_bytes // 16) * 16 or 16), np.uint8)
+        self.local_stride = -(-self.local_bytes // 16) * 16 or 16
+        self.local = np.zeros(blocks * self.threads * self.local_stride, np.uint8)
         self.rows: np.ndarray | None = None
         self.interval = np.zeros(blocks, np.int64)
         self.sub_interval = np.zeros(blocks * self.threads // WARP, np.int64)
         self.shadow_shared: Shadow | None = None
         self.shadow_global: Shadow | None = None
         self.order: Order | None = None
-        self.granule = self.fine = 4  # bytes that the shadows of shared and of global memory tell apart
-        self.watched: set[int] = set()
         self.reads: list[tuple[np.ndarray, np.ndarray, int]] = []
         self.stamped: np.ndarray | None = None
         self.values: dict[str, Any] = self.special()
@@ -78,27 +72,20 @@ class Lanes:
         """The special registers."""
         thread = (self.place % self.threads).astype(np.uint32)
         block = (self.place // self.threads + self.first).astype(np.uint32)
-        (bx, by, bz), (gx, gy, gz) = self.block, self.grid
-        u = np.uint32
-        lane = (self.place % WARP).astype(u)
-        one = u(1)
-        below = (one << lane) - one
+        u, lane = np.uint32, (self.place % WARP).astype(np.uint32)
+        one = u(1) << lane
+        below = one - u(1)
         found: dict[str, Any] = {
-            "%tid.x": thread % u(bx), "%tid.y": thread // u(bx) % u(by), "%tid.z": thread // u(bx * by),
-            "%ctaid.x": block % u(gx), "%ctaid.y": block // u(gx) % u(gy), "%ctaid.z": block // u(gx * gy),
-            "%ntid.x": u(bx), "%ntid.y": u(by), "%ntid.z": u(bz), "%nctaid.x": u(gx), "%nctaid.y": u(gy),
-            "%nctaid.z": u(gz), "%laneid": lane, "%warpid": thread // u(WARP),
-            "%nwarpid": u(self.threads // WARP),
+            "%laneid": lane, "%warpid": thread // u(WARP), "%nwarpid": u(self.threads // WARP),
             "%smid": u(0), "%nsmid": u(1), "%gridid": u(0), "%clock": u(0), "%clock64": np.uint64(0),
             "%globaltimer": np.uint64(0), "%dynamic_smem_size": u(0),
-            "%total_smem_size": u(self.shared_bytes),
-            "%lanemask_eq": one << lane, "%lanemask_lt": below,
-            "%lanemask_le": below | (one << lane), "%lanemask_gt": ~(below | (one << lane)),
-            "%lanemask_ge": ~below,
+            "%total_smem_size": u(self.shared_bytes), "%lanemask_eq": one, "%lanemask_lt": below,
+            "%lanemask_le": below | one, "%lanemask_gt": ~(below | one), "%lanemask_ge": ~below,
         }  # fmt: skip
-        for name, n in (("%tid.y", by), ("%tid.z", bz), ("%ctaid.y", gy), ("%ctaid.z", gz)):
-            if n == 1:
-                found[name] = u(0)
+        for name, index, sizes in (("tid", thread, self.block), ("ctaid", block, self.grid)):
+            for axis, value, size in zip("xyz", spread(index, sizes), sizes, strict=True):
+                found[f"%{name}.{axis}"] = value if size > 1 or axis == "x" else u(0)
+                found[f"%n{name}.{axis}"] = u(size)
         return found
 
     def keep(self, rows: np.ndarray) -> None:
@@ -115,41 +102,32 @@ class Lanes:
         chosen = np.flatnonzero(np.broadcast_to(guard, place.shape))
         return place[chosen], chosen
 
-    def count(self, here: int, block: Block) -> None:
+    def running(self) -> int:
+        """How many lanes run just now."""
+        return len(self.place if self.rows is None else self.rows)
+
+    def count(self, here: int) -> None:
         """Count an execution of a block of code: lanes and warps."""
-        place = self.place if self.rows is None else self.place[self.rows]
-        lanes = len(place)
+        place, lanes = self.current()[0], self.running()
         whole = self.whole and self.rows is None
         warps = lanes // WARP if whole else int(np.count_nonzero(np.diff(place >> 5, prepend=-1)))
-        self.counts.executed(here, lanes, warps)
-
-    def error(self, kind: str, line: int, message: str) -> None:
-        self.counts.error(kind, line, message)
+        self.counts.lanes[here] += lanes
+        self.counts.warps[here] += warps
 
     def named(self, place: int) -> str:
         """A lane as people name it."""
         return f"thread {self.thread_of(place)} of block {self.block_of(place)}"
 
-    def thread_of(self, place: int) -> tuple[int, int, int]:
-        thread = place % self.threads
-        return (
-            thread % self.block[0],
-            thread // self.block[0] % self.block[1],
-            thread // (self.block[0] * self.block[1]),
-        )
+    def thread_of(self, place: int) -> Sizes:
+        return spread(place % self.threads, self.block)
 
-    def block_of(self, place: int) -> tuple[int, int, int]:
-        block = place // self.threads + self.first
-        return (
-            block % self.grid[0],
-            block // self.grid[0] % self.grid[1],
-            block // (self.grid[0] * self.grid[1]),
-        )
+    def block_of(self, place: int) -> Sizes:
+        return spread(place // self.threads + self.first, self.grid)
 
     # Values from outside.
 
     def parameter(self, name: str, offset: int, dtype: np.dtype[Any]) -> Any:
-        start = self.parameters[name][0] + offset
+        start = self.program.parameters[name][0] + offset
         return np.frombuffer(self.parameter_data, dtype, 1, start)[0]
 
     @staticmethod
@@ -197,8 +175,7 @@ class Lanes:
         while self.arena.data[end]:
             end += 1
         form = bytes(self.arena.data[start:end]).decode("utf-8", "replace")
-        per = len(self.local) // (self.blocks * self.threads)
         at = np.broadcast_to(np.asarray(values), place.shape if guard is None else (len(place),))
         for lane, address in zip(place, at, strict=True):
-            base = int(lane) * per + int(address) % WINDOW
+            base = int(lane) * self.local_stride + int(address) % WINDOW
             self.counts.say(form, self.local[base : base + 128].tobytes())

@@ -6,25 +6,16 @@ together. Lanes at a barrier wait until all threads of their block that have not
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from mlsys_lab.kernels.ptx.code import Immediate
 from mlsys_lab.kernels.ptx.flow import Block
-from mlsys_lab.kernels.ptx.program import Program
 from mlsys_lab.kernels.ptx.tensor_core import TensorCore
 
 BARRIERS = 16  # that a block has, by number
 PATIENCE, BURST = 64, 64  # after how many steps those that waited longest run, and for how many
-
-
-@dataclass
-class Limits:
-    """When a launch is given up: steps of blocks of code."""
-
-    steps: int = 2_000_000
 
 
 class Stopped(Exception):
@@ -38,15 +29,14 @@ class Stopped(Exception):
 class Machine(TensorCore):
     """Runs one chunk of blocks; see `Memory`, `Warp` and `Lanes` for what instructions ask of it."""
 
-    def start(self, program: Program, limits: Limits) -> None:
-        """Put every lane at the first block of code."""
-        self.program, self.limits, self.watched = program, limits, program.watched
+    def start(self, limit: int) -> None:
+        """Put every lane at the first block of code; `limit` is how many steps there may be."""
+        self.limit = limit
         count = len(self.place)
         self.at = np.zeros(count, np.int32)
         self.waits = np.full(count, -1, np.int32)  # the block of code whose barrier a lane waits at
         self.stamp = np.zeros(count, np.int64)
         self.steps = self.patient_until = 0
-        self.may_spin = program.may_spin
         self.patient = self.place[:0]
         self.together = 0  # where all lanes are, or -1
 
@@ -64,12 +54,9 @@ class Machine(TensorCore):
         if not len(self.place):
             return False
         self.steps += 1
-        if self.steps > self.limits.steps:
-            raise Stopped(
-                "step_limit",
-                self.line_of(self.where()),
-                f"no end within {self.limits.steps:,} steps: an infinite loop?",
-            )
+        if self.steps > self.limit:
+            line = self.line_of(self.together if self.together >= 0 else int(self.at[0]))
+            raise Stopped("step_limit", line, f"no end within {self.limit:,} steps: an infinite loop?")
         if self.together >= 0:
             self.rows, here = None, self.together
         else:
@@ -86,24 +73,18 @@ class Machine(TensorCore):
             self.part(guard, block)
         return True
 
-    def where(self) -> int:
-        return self.together if self.together >= 0 else int(self.at[0])
-
     def line_of(self, here: int) -> int:
         block, code = self.program.blocks[here], self.program.kernel.code
         return code[min(block.first, len(code) - 1)].line
 
     def choose(self) -> int:
         """The block of code to run next; sets `rows` to the lanes that run it."""
-        ready = self.waits < 0
-        ready &= ~self.waiting_for_the_warp()
+        ready = (self.waits < 0) & ~self.waiting_for_the_warp()
         if not ready.any():
             here = int(max(self.waits[0], self.at[0]))
             raise Stopped("deadlock", self.line_of(here), self.stuck())
-        favoured = self.turn_of_the_patient(ready)
-        if favoured >= 0:
-            here = favoured
-        else:
+        here = self.turn_of_the_patient(ready)
+        if here < 0:
             ranks = np.where(ready, self.program.ranks[self.at], np.int32(2**30))
             warps = self.place >> 5
             starts = np.flatnonzero(np.diff(warps, prepend=-1))
@@ -154,7 +135,7 @@ class Machine(TensorCore):
         Returns:
             The block of code that they are at, with `rows` set; -1 when it is not their turn.
         """
-        if not self.may_spin:
+        if not self.program.may_spin:
             return -1
         if self.steps % PATIENCE == 0:
             candidates = np.flatnonzero(ready)
@@ -186,7 +167,7 @@ class Machine(TensorCore):
         values = [self.values[n] for n in block.reads]
         if rows is not None:
             values = [v[rows] if getattr(v, "ndim", 0) else v for v in values]
-        self.count(here, block)
+        self.count(here)
         results = code.run(self, *values)
         for name, value in zip(block.writes, results, strict=False):
             self.values[name] = value if rows is None else self.scattered(self.values.get(name), value, rows)
@@ -194,13 +175,9 @@ class Machine(TensorCore):
 
     def scattered(self, before: Any, value: Any, rows: np.ndarray) -> Any:
         """A register after some lanes wrote it."""
-        dtype = value.dtype
-        if before is None:
-            whole = np.zeros(len(self.place), dtype)
-        elif getattr(before, "ndim", 0):
-            whole = before.view(dtype).copy() if before.dtype != dtype else before.copy()
-        else:
-            whole = np.full(len(self.place), before.view(dtype) if before.dtype != dtype else before)
+        whole = np.zeros(len(self.place), value.dtype)
+        if before is not None:
+            whole[:] = before.view(value.dtype)
         whole[rows] = value
         return whole
 
@@ -244,14 +221,10 @@ class Machine(TensorCore):
 
     def leave(self, rows: np.ndarray | None) -> None:
         """These lanes have ended."""
-        if rows is None:
-            self.keep(np.zeros(0, np.int64))
-            self.at, self.waits, self.stamp = self.at[:0], self.waits[:0], self.stamp[:0]
-            return
         if self.together >= 0:
             self.at[:] = self.together
         stay = np.ones(len(self.place), bool)
-        stay[rows] = False
+        stay[slice(None) if rows is None else rows] = False
         kept = np.flatnonzero(stay)
         self.at, self.waits, self.stamp = self.at[kept], self.waits[kept], self.stamp[kept]
         self.keep(kept)
@@ -298,9 +271,8 @@ class Machine(TensorCore):
         self.passed_barrier(np.unique(block_of[free]))
 
     def divergent_barrier(self, rows: np.ndarray, places: np.ndarray) -> None:
-        lines = sorted({self.program.blocks[int(p)].closing.line for p in np.unique(places)})  # type: ignore[union-attr]
-        self.error(
-            "divergent_barrier",
-            lines[0],
-            f"threads of one block wait at different __syncthreads(), in lines {', '.join(map(str, lines))}",
-        )
+        closings = [self.program.blocks[int(p)].closing for p in np.unique(places)]
+        lines = sorted({one.line for one in closings if one is not None})
+        where = ", ".join(map(str, lines))
+        message = f"threads of one block wait at different __syncthreads(), in lines {where}"
+        self.counts.error("divergent_barrier", lines[0], message)

@@ -7,6 +7,7 @@ assembly opens them, get register names of their own. Grammar: PTX ISA 9.0, chap
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from mlsys_lab.kernels.ptx.code import (
@@ -82,6 +83,20 @@ class _Parser:
         self.at += 1
         return text
 
+    def accept(self, wanted: str) -> bool:
+        """Pass a token over where it is this one."""
+        found = self.peek() == wanted
+        self.at += found
+        return found
+
+    def listed(self, end: str, read: Callable[[], Any]) -> list[Any]:
+        """What stands between commas up to an end, which is passed over."""
+        found = []
+        while not self.accept(end):
+            if not self.accept(","):
+                found.append(read())
+        return found
+
     def skip_past(self, mark: str) -> None:
         while self.take() != mark:
             pass
@@ -89,14 +104,7 @@ class _Parser:
     def module(self) -> Module:
         while self.at < len(self.tokens):
             token = self.peek()
-            if self.kind() == "line":
-                if token.startswith(".target"):
-                    self.made.target = token.split()[1].rstrip(",")
-                self.at += 1
-            elif token in (".visible", ".weak", ".extern", ".common"):
-                self.at += 1
-            elif token == ".entry":
-                self.at += 1
+            if self.accept(".entry"):
                 self.entry()
             elif token in (".global", ".const", ".shared", ".local", ".tex"):
                 variable = self.variable()
@@ -132,51 +140,27 @@ class _Parser:
             elif token in (".v2", ".v4"):
                 align = max(align, BYTES[kind] * int(token[2:]))
         name, count = self.take(), 1
-        while self.peek() == "[":
-            self.at += 1
+        while self.accept("["):
             count = int(self.take()) * count if self.peek() != "]" else -1
             self.take("]")
-        initial = b""
-        if self.peek() == "=":
-            self.at += 1
-            initial = self.initial(kind)
-        if self.peek() == ";":
-            self.at += 1
+        initial = self.initial(kind) if self.accept("=") else b""
+        self.accept(";")
         size = count * BYTES[kind] if count >= 0 else -1
         return Variable(name, space, size, max(align, BYTES[kind]), initial, kind)
 
     def initial(self, kind: str) -> bytes:
-        if self.peek() != "{":
-            return _bytes(self.operand(), kind)
-        self.at += 1
-        found, sign = b"", 1
-        while (token := self.peek()) != "}":
-            if token == "-":
-                sign = -1
-                self.at += 1
-            elif self.kind() == "number":
-                value = self.number()
-                found += _bytes(Immediate(sign * value.value, value.real), kind)
-                sign = 1
-            elif token == ",":
-                self.at += 1
-            elif token == "{":
-                found += self.initial(kind)
-            else:
-                raise PtxError(f"a variable that starts with {token!r} is not simulated")
-        self.at += 1
-        return found
+        """The bytes of one number, or of a list of them."""
+        if self.accept("{"):
+            return b"".join(self.listed("}", lambda: self.initial(kind)))
+        token, value = self.peek(), self.operand()
+        if not isinstance(value, Immediate):
+            raise PtxError(f"a variable that starts with {token!r} is not simulated")
+        return (value.value & ((1 << 8 * BYTES[kind]) - 1)).to_bytes(BYTES[kind], "little")
 
     def entry(self) -> None:
         kernel = Kernel(self.take())
-        if self.peek() == "(":
-            self.at += 1
-            while self.peek() != ")":
-                if self.peek() == ",":
-                    self.at += 1
-                else:
-                    kernel.parameters.append(self.variable())
-            self.at += 1
+        if self.accept("("):
+            kernel.parameters = self.listed(")", self.variable)
         while self.peek() != "{":
             self.at += 1
         self.scopes, self.declared = [], set()
@@ -187,13 +171,12 @@ class _Parser:
         self.take("{")
         self.opened += 1
         scope, self.scopes = self.opened, [*self.scopes, {}]
-        while (token := self.peek()) != "}":
+        while not self.accept("}"):
+            token = self.peek()
             if token == "{":
                 self.body(kernel)
             elif self.kind() == "line":
-                if token.startswith(".loc"):
-                    self.located(token)
-                self.at += 1
+                self.located(self.take())
             elif token == ".reg":
                 self.registers(kernel, scope)
             elif token in (".shared", ".local", ".param"):
@@ -201,33 +184,28 @@ class _Parser:
                 kernel.variables[variable.name] = variable
             elif self.kind() == "directive":
                 self.skip_past(";")
-            elif token == ";":
-                self.at += 1
-            else:
+            elif not self.accept(";"):
                 self.statement(kernel)
-        self.at += 1
         self.scopes = self.scopes[:-1]
 
     def located(self, token: str) -> None:
         """The line in the learner's file: of inlined code, where it was inlined."""
+        if not token.startswith(".loc"):
+            return
         inlined = re.search(r"inlined_at\s+1\s+(\d+)", token)
         place = token.split()
-        if place[1] == "1" and int(place[2]):
-            self.source_line = int(place[2])
-        elif inlined and int(inlined[1]):
-            self.source_line = int(inlined[1])
+        own = int(place[2]) if place[1] == "1" else 0
+        self.source_line = own or (int(inlined[1]) if inlined else 0) or self.source_line
 
     def registers(self, kernel: Kernel, scope: int) -> None:
         self.take(".reg")
         kind = self.take().lstrip(".")
         while True:
             name = self.take()
-            if self.peek() == "<":
-                self.at += 1
+            names = [name]
+            if self.accept("<"):
                 names = [f"{name}{i}" for i in range(int(self.take()))]
                 self.take(">")
-            else:
-                names = [name]
             for one in names:
                 unique = one if len(self.scopes) == 1 else f"{one}@{scope}"
                 self.scopes[-1][one] = unique
@@ -238,23 +216,15 @@ class _Parser:
 
     def statement(self, kernel: Kernel) -> None:
         word = self.take()
-        if self.peek() == ":":
-            self.at += 1
+        if self.accept(":"):
             kernel.labels[word] = len(kernel.code)
             return
         guard = None
         if word == "@":
-            negated = self.peek() == "!"
-            self.at += negated
+            negated = self.accept("!")
             guard = Register(self.resolved(self.take()), negated)
             word = self.take()
-        operands = []
-        while self.peek() != ";":
-            if self.peek() == ",":
-                self.at += 1
-            else:
-                operands.append(self.operand())
-        self.at += 1
+        operands = self.listed(";", self.operand)
         kernel.code.append(Instruction(tuple(word.split(".")), operands, guard, self.source_line))
 
     def resolved(self, name: str) -> str:
@@ -262,61 +232,34 @@ class _Parser:
 
     def number(self) -> Immediate:
         text = self.take().rstrip("U")
-        if text[:2] in ("0f", "0F"):
-            return Immediate(int(text[2:], 16), "f32")
-        if text[:2] in ("0d", "0D"):
-            return Immediate(int(text[2:], 16), "f64")
-        return Immediate(int(text, 0) if text[:2] in ("0x", "0X") else int(text))
+        real = {"0f": "f32", "0d": "f64"}.get(text[:2].lower(), "")
+        return Immediate(int(text[2:], 16) if text[1:2].lower() in ("x", "f", "d") else int(text), real)
 
     def operand(self) -> Any:
-        token = self.peek()
-        if token in ("{", "("):
-            self.at += 1
-            parts = []
-            while self.peek() not in ("}", ")"):
-                if self.peek() == ",":
-                    self.at += 1
-                else:
-                    parts.append(self.operand())
-            self.at += 1
-            return Vector(tuple(parts))
-        if token == "[":
+        for start, end in ("{}", "()"):
+            if self.accept(start):
+                return Vector(tuple(self.listed(end, self.operand)))
+        if self.accept("["):
             return self.address()
-        if token == "-":
-            self.at += 1
+        if self.accept("-"):
             return Immediate(-self.number().value)
-        if token == "!":
-            self.at += 1
+        if self.accept("!"):
             return Register(self.resolved(self.take()), True)
         if self.kind() == "number":
             return self.number()
         name = self.resolved(self.take())
         one: Any = Register(name) if name in self.declared or name == "_" else Symbol(name)
-        if self.peek() == "|":
-            self.at += 1
-            return Vector((one, Register(self.resolved(self.take()))), paired=True)
-        if self.peek() == "+" and isinstance(one, Symbol):
-            self.at += 1
+        if self.accept("|"):
+            return Vector((one, Register(self.resolved(self.take()))))
+        if isinstance(one, Symbol) and self.accept("+"):
             return Address(one, self.number().value)
         return one
 
     def address(self) -> Any:
-        self.take("[")
-        base = self.operand()
-        if isinstance(base, Address):  # the operand took the offset
-            offset = base.offset
-            base = base.base
-        else:
-            offset = 0
+        found = self.operand()
+        base, offset = (found.base, found.offset) if isinstance(found, Address) else (found, 0)
         while self.peek() in ("+", "-"):
-            sign = -1 if self.take() == "-" else 1
-            if self.peek() == "-":
-                self.at += 1
-                sign = -sign
-            offset += sign * self.number().value
+            negative = (self.take() == "-") != self.accept("-")
+            offset += -self.number().value if negative else self.number().value
         self.take("]")
         return Address(base, offset)
-
-
-def _bytes(value: Immediate, kind: str) -> bytes:
-    return (value.value & ((1 << 8 * BYTES[kind]) - 1)).to_bytes(BYTES[kind], "little")

@@ -23,7 +23,7 @@ def origins(kernel: Kernel) -> dict[str, frozenset[str]]:
                     new = set() if not wide else {place.base.name} if from_parameter else {ANY}
                 else:
                     reads, _ = touched(one)
-                    new = set().union(*(found.get(r, own(r, kernel)) for r in reads)) if reads else set()
+                    new = set().union(*(found.get(r, own(r, kernel)) for r in reads))
                 now = found.get(name, frozenset()) | new
                 if now != found.get(name):
                     found[name], changed = frozenset(now), True
@@ -41,19 +41,13 @@ def watched(kernel: Kernel) -> set[int]:
     bases: dict[int, frozenset[str]] = {}
     written: set[str] = set()
     for place, one in enumerate(kernel.code):
-        if (
-            one.op[0] not in ("ld", "ldu", "st", "atom", "red", "cp")
-            or "param" in one.op
-            or "shared" in one.op
-        ):
+        if one.op[0] not in ("ld", "ldu", "st", "atom", "red", "cp") or {"param", "shared"} & set(one.op):
             continue
-        addresses = [o for o in one.operands if isinstance(o, Address)]
-        for address in addresses:
+        for address in (o for o in one.operands if isinstance(o, Address)):
             base = address.base
             name = base.name if isinstance(base, Register | Symbol) else ANY
-            bases[place] = bases.get(place, frozenset()) | known.get(
-                name, own(name, kernel) or frozenset({ANY})
-            )
+            found = known.get(name, own(name, kernel) or frozenset({ANY}))
+            bases[place] = bases.get(place, frozenset()) | found
         if one.op[0] in ("st", "atom", "red"):
             written |= bases[place]
     anything = ANY in written

@@ -7,10 +7,10 @@ from functools import cached_property
 
 import numpy as np
 
-from mlsys_lab.kernels.ptx.code import Access, Immediate, Instruction, Kernel, Module
+from mlsys_lab.kernels.ptx.code import Access, Immediate, Instruction, Kernel, Module, Variable
 from mlsys_lab.kernels.ptx.flow import Block, blocks_of, destinations, touched
 from mlsys_lab.kernels.ptx.pointers import watched
-from mlsys_lab.kernels.ptx.table import NotSimulated
+from mlsys_lab.kernels.ptx.table import refused
 from mlsys_lab.kernels.ptx.translate import Translated, translate
 
 
@@ -32,41 +32,21 @@ class Program:
         self.code: list[Translated] = [translate(self.kernel, b, self.accesses) for b in self.blocks]
         self.ranks = np.array([b.rank for b in self.blocks] + [len(self.blocks)], np.int32)
         self.watched = watched(self.kernel)
-        near = [
-            a.size for a in self.accesses.values() if a.space in ("global", "") and a.index in self.watched
-        ]
-        self.finest = min([4, *near])
+        near = [a for a in self.accesses.values() if a.space in ("global", "") and a.index in self.watched]
+        self.finest = min([4, *(a.size for a in near)])
         self.meets = np.array([b.meeting is not None for b in self.blocks])
         closing = [b.closing if b.ends == "barrier" else None for b in self.blocks]
         self.barrier = np.array([constant(c, 0) for c in closing], np.int32)
         self.expected = np.array([constant(c, 1) for c in closing], np.int32)  # threads, 0: all that live
-        self.parameters: dict[str, tuple[int, int]] = {}
-        used = 0
-        for one in self.kernel.parameters:
-            used = -(-used // one.align) * one.align
-            self.parameters[one.name] = (used, one.size)
-            used += one.size
-        self.parameter_bytes = used
-        self.shared: dict[str, int] = {}
-        at, outside = 0, ""
+        places, self.parameter_bytes = laid_out(self.kernel.parameters)
+        self.parameters = {v.name: (places[v.name], v.size) for v in self.kernel.parameters}
+        local = [v for v in self.kernel.variables.values() if v.space == "local"]
+        self.local, self.local_bytes = laid_out(local)
         variables = [*self.module.variables.values(), *self.kernel.variables.values()]
-        for one in (v for v in variables if v.space == "shared"):
-            if one.size < 0:
-                outside = one.name
-                continue
-            at = -(-at // one.align) * one.align
-            self.shared[one.name] = at
-            at += one.size
-        self.static_shared = at
-        if outside:
-            self.shared[outside] = -(-at // 16) * 16
-        self.local: dict[str, int] = {}
-        at = 0
-        for one in (v for v in self.kernel.variables.values() if v.space == "local"):
-            at = -(-at // one.align) * one.align
-            self.local[one.name] = at
-            at += one.size
-        self.local_bytes = at
+        shared = [v for v in variables if v.space == "shared"]
+        self.shared, self.static_shared = laid_out([v for v in shared if v.size >= 0])
+        for one in (v for v in shared if v.size < 0):  # `extern`: behind the others
+            self.shared[one.name] = -(-self.static_shared // 16) * 16
 
     def shared_bytes(self, dynamic: int) -> int:
         """Shared memory of a block: its variables, and behind them what the launch asks for."""
@@ -87,11 +67,21 @@ class Program:
         return any(i.op[0] in ("membar", "fence") for i in self.kernel.code)
 
 
+def laid_out(variables: list[Variable]) -> tuple[dict[str, int], int]:
+    """Where each of some variables lies, one behind the other, and the bytes that they take."""
+    at, places = 0, {}
+    for one in variables:
+        at = -(-at // one.align) * one.align
+        places[one.name] = at
+        at += one.size
+    return places, at
+
+
 def constant(barrier: Instruction | None, place: int) -> int:
     """The number or the count of threads of a barrier, as far as it is written as a constant."""
     if barrier is None or place >= len(barrier.operands):
         return 0
     operand = barrier.operands[place]
     if not isinstance(operand, Immediate):
-        raise NotSimulated(f"line {barrier.line}: a barrier whose number is computed is not simulated")
+        raise refused(barrier, "a barrier whose number is computed")
     return operand.value

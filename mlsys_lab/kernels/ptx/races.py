@@ -17,6 +17,7 @@ from mlsys_lab.kernels.ptx.order import Order
 
 STEPS = 1 << 12  # `__syncwarp`s of a warp that are told apart within one interval
 NEVER = -1
+THREAD = np.int64(0xFFFFFFFF)  # the bits of a stamp that name the thread
 
 
 @dataclass(frozen=True)
@@ -62,26 +63,29 @@ class Shadow:
     """The last accesses to each granule of one memory.
 
     Attributes:
-        granules: how many there are.
+        size: bytes.
+        granule: bytes that are told apart.
         threads: in a block, whole warps.
         across: whether blocks share it (global memory).
         order: what fences order between blocks; None where there are none.
     """
 
-    granules: int
+    size: int
+    granule: int
     threads: int
     across: bool
     order: Order | None = None
     found: list[Found] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.writer = np.full(self.granules, NEVER, np.int64)
-        self.reader = np.full(self.granules, NEVER, np.int64)
-        self.several = np.zeros(self.granules, np.uint8)  # 1: more readers, of one warp; 2: of several
-        self.lines_of_writer = np.zeros(self.granules, np.int32)
-        self.lines_of_reader = np.zeros(self.granules, np.int32)
-        self.atomic = np.zeros(self.granules, bool)
-        size = self.granules if self.order is not None else 0
+        granules = -(-self.size // self.granule)
+        self.writer = np.full(granules, NEVER, np.int64)
+        self.reader = np.full(granules, NEVER, np.int64)
+        self.several = np.zeros(granules, np.uint8)  # 1: more readers, of one warp; 2: of several
+        self.lines_of_writer = np.zeros(granules, np.int32)
+        self.lines_of_reader = np.zeros(granules, np.int32)
+        self.atomic = np.zeros(granules, bool)
+        size = granules if self.order is not None else 0
         self.writers_release, self.readers_release = np.zeros(size, np.int32), np.zeros(size, np.int32)
 
     def stamps(self, who: np.ndarray, interval: Any, step: Any) -> np.ndarray:
@@ -105,8 +109,7 @@ class Shadow:
             several: of reads, whether there were more than the one that `old` names.
             release: how often the earlier ones' blocks had handed on, where fences order blocks.
         """
-        mask = np.int64(0xFFFFFFFF)
-        was, now = old & mask, new & mask
+        was, now = old & THREAD, new & THREAD
         unordered = old >= 0
         other = was != now
         same_block = was // self.threads == now // self.threads
@@ -132,25 +135,24 @@ class Shadow:
     def hand_on(self, kept: np.ndarray, where: np.ndarray, stamps: np.ndarray) -> None:
         """Note how often the blocks of these accesses have handed on."""
         if self.order is not None:
-            kept[where] = self.order.released[(stamps & np.int64(0xFFFFFFFF)) // self.threads]
+            kept[where] = self.order.released[(stamps & THREAD) // self.threads]
 
     def read(self, where: np.ndarray, stamps: np.ndarray, line: int) -> None:
         """Note reads, so that writes that are not ordered after them are found."""
         was = self.reader[where]
-        mask = np.int64(0xFFFFFFFF)
         fresh = (was < 0) | ((was >> 32) // STEPS != (stamps >> 32) // STEPS)
         if not self.across:
-            fresh |= (was & mask) // self.threads != (stamps & mask) // self.threads
+            fresh |= (was & THREAD) // self.threads != (stamps & THREAD) // self.threads
         elif not fresh.all():
-            fresh &= (was < 0) | ((was & mask) // self.threads == (stamps & mask) // self.threads)
+            fresh &= (was < 0) | ((was & THREAD) // self.threads == (stamps & THREAD) // self.threads)
         self.reader[where] = stamps
         self.lines_of_reader[where] = line
         self.hand_on(self.readers_release, where, stamps)
         last = self.reader[where]  # of lanes that read the same granule, one remains
-        level = np.where((last & mask) // 32 == (stamps & mask) // 32, 1, 2).astype(np.uint8)
+        level = np.where((last & THREAD) // 32 == (stamps & THREAD) // 32, 1, 2).astype(np.uint8)
         level[last == stamps] = 0
-        kept = ~fresh & ((was & mask) != (stamps & mask))
-        older = np.where((was & mask) // 32 == (stamps & mask) // 32, 1, 2).astype(np.uint8)
+        kept = ~fresh & ((was & THREAD) != (stamps & THREAD))
+        older = np.where((was & THREAD) // 32 == (stamps & THREAD) // 32, 1, 2).astype(np.uint8)
         np.maximum(level, np.where(kept, np.maximum(older, self.several[where]), 0), out=level)
         self.several[where[fresh]] = 0
         if level.any():
@@ -208,11 +210,12 @@ class Shadow:
         kind: str,
     ) -> None:
         """Keep the first conflict of each pair of lines."""
-        mask = np.int64(0xFFFFFFFF)
         at = np.flatnonzero(bad)
         pairs = lines[where[at]]
         for earlier in np.unique(pairs):
             i = at[np.flatnonzero(pairs == earlier)[0]]
             key = (int(earlier), line)
             if not any(f.lines == key and f.kind == kind for f in self.found):
-                self.found.append(Found(int(where[i]), (int(old[i] & mask), int(new[i] & mask)), key, kind))
+                self.found.append(
+                    Found(int(where[i]), (int(old[i] & THREAD), int(new[i] & THREAD)), key, kind)
+                )

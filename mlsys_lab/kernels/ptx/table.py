@@ -13,35 +13,26 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from mlsys_lab.kernels.ptx.code import Instruction
+
 #: NumPy's type for each PTX type; pairs of narrow floats stay bits.
 DTYPES: dict[str, Any] = {
-    "s8": np.int8,
-    "u8": np.uint8,
-    "b8": np.uint8,
-    "s16": np.int16,
-    "u16": np.uint16,
-    "b16": np.uint16,
-    "s32": np.int32,
-    "u32": np.uint32,
-    "b32": np.uint32,
-    "f32": np.float32,
-    "f64": np.float64,
-    "s64": np.int64,
-    "u64": np.uint64,
-    "b64": np.uint64,
-    "f16": np.float16,
-    "bf16": ml_dtypes.bfloat16,
-    "f16x2": np.uint32,
-    "bf16x2": np.uint32,
-    "tf32": np.float32,
-    "pred": np.bool_,
-}
+    **{f"s{bits}": np.dtype(f"int{bits}").type for bits in (8, 16, 32, 64)},
+    **{f"{kind}{bits}": np.dtype(f"uint{bits}").type for kind in "ub" for bits in (8, 16, 32, 64)},
+    "f16": np.float16, "f32": np.float32, "f64": np.float64, "tf32": np.float32, "bf16": ml_dtypes.bfloat16,
+    "f16x2": np.uint32, "bf16x2": np.uint32, "pred": np.bool_,
+}  # fmt: skip
 Made = tuple[Callable[..., Any], list[str], list[str]]
 ROWS: dict[str, Callable[[tuple[str, ...]], Made]] = {}
 
 
 class NotSimulated(ValueError):
     """An instruction that this machine does not know; the message names it and the source line."""
+
+
+def refused(one: Instruction, what: str = "") -> NotSimulated:
+    """The error for an instruction, or for what of it is not known."""
+    return NotSimulated(f"line {one.line}: {what or f'the instruction {one.name}'} is not simulated")
 
 
 def row(*names: str) -> Callable[[Callable[[tuple[str, ...]], Made]], Callable[[tuple[str, ...]], Made]]:
@@ -55,15 +46,13 @@ def row(*names: str) -> Callable[[Callable[[tuple[str, ...]], Made]], Callable[[
     return enter
 
 
-def made(op: tuple[str, ...], line: int) -> Made:
-    """The function of an opcode and the types around it.
+def made(one: Instruction) -> Made:
+    """The function of an instruction and the types around it.
 
     Raises:
         NotSimulated: there is no such row.
     """
-    if op[0] not in ROWS:
-        raise NotSimulated(f"line {line}: the instruction {'.'.join(op)} is not simulated")
     try:
-        return ROWS[op[0]](op)
+        return ROWS[one.op[0]](one.op)
     except (KeyError, IndexError, StopIteration):
-        raise NotSimulated(f"line {line}: the instruction {'.'.join(op)} is not simulated") from None
+        raise refused(one) from None

@@ -8,19 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from mlsys_lab.kernels.ptx.access import Memory
 from mlsys_lab.kernels.ptx.code import Access
 from mlsys_lab.kernels.ptx.lanes import WARP
+from mlsys_lab.kernels.ptx.table import DTYPES
 
-FLOATS: dict[str, Any] = {
-    "f16": np.float16,
-    "bf16": ml_dtypes.bfloat16,
-    "f32": np.float32,
-    "tf32": np.float32,
-}
 LANE = np.arange(WARP)
 GROUP, IN_GROUP = LANE // 4, LANE % 4
 
@@ -39,7 +33,7 @@ class TensorCore(Memory):
         """Registers of the running lanes as (warps, 32, registers)."""
         place, _ = self.current()
         if len(place) % WARP or (place.reshape(-1, WARP) & (WARP - 1) != LANE).any():
-            self.error("divergent_warp", 0, "a matrix instruction of a warp that is not whole")
+            self.counts.error("divergent_warp", 0, "a matrix instruction of a warp that is not whole")
             raise ValueError("a matrix instruction needs all 32 lanes of its warp")
         whole = [np.broadcast_to(v, place.shape) for v in values]
         return np.stack(whole, axis=1).reshape(-1, WARP, len(values)).view(dtype)
@@ -48,31 +42,25 @@ class TensorCore(Memory):
         """d = a @ b + c for `m16n8k16` and `m16n8k8` of 16-bit floats, c and d float32 or float16."""
         a_regs, b_regs, c_regs = registers
         depth = int(shape.rpartition("k")[2])
-        narrow, wide = FLOATS[kinds[1]], FLOATS[kinds[3]]
-        a_bits = self.warps(list(a_regs), np.uint32)
-        count = len(a_bits)
-        a, b = np.zeros((count, 16, depth), narrow), np.zeros((count, depth, 8), narrow)
-        for i in range(len(a_regs)):
-            rows, columns = halves(i, True)
-            a[:, rows, columns] = np.ascontiguousarray(a_bits[:, :, i : i + 1]).view(narrow)
-        b_bits = self.warps(list(b_regs), np.uint32)
-        for i in range(len(b_regs)):
-            rows, columns = halves(i, False)
-            b[:, rows, columns] = np.ascontiguousarray(b_bits[:, :, i : i + 1]).view(narrow)
-        row, column = self.result_places(len(c_regs), wide)
+        narrow, wide = DTYPES[kinds[1]], DTYPES[kinds[3]]
+        operands = []
+        for given, size, rows_first in ((a_regs, (16, depth), True), (b_regs, (depth, 8), False)):
+            bits = self.warps(list(given), np.uint32)
+            count = len(bits)
+            matrix = np.zeros((count, *size), narrow)
+            for i in range(len(given)):
+                rows, columns = halves(i, rows_first)
+                matrix[:, rows, columns] = np.ascontiguousarray(bits[:, :, i : i + 1]).view(narrow)
+            operands.append(matrix.astype(np.float32))
+        index = np.arange(4)  # of a lane's results
+        row, column = GROUP[:, None] + 8 * (index // 2), IN_GROUP[:, None] * 2 + index % 2
         c_values = self.warps(list(c_regs), np.uint32)
         c = np.ascontiguousarray(c_values).view(wide).reshape(count, WARP, -1)
         full = np.zeros((count, 16, 8), np.float32)
         full[:, row, column] = c
-        full += a.astype(np.float32) @ b.astype(np.float32)
+        full += operands[0] @ operands[1]
         out = np.ascontiguousarray(full[:, row, column].astype(wide)).view(np.uint32)
         return [out.reshape(-1, len(c_regs))[:, i] for i in range(len(c_regs))]
-
-    @staticmethod
-    def result_places(registers: int, kind: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and columns of a lane's four results."""
-        index = np.arange(4)
-        return GROUP[:, None] + 8 * (index // 2), IN_GROUP[:, None] * 2 + index % 2
 
     def load_matrix(
         self, access: Access, address: Any, offset: int, count: int, transposed: bool
@@ -119,12 +107,12 @@ class TensorCore(Memory):
         self, layouts: tuple[str, str], kind: str, a_regs: Any, b_regs: Any, c_regs: Any
     ) -> list[np.ndarray]:
         """wmma.mma m16n16k16 with float32 results."""
-        narrow = FLOATS[kind]
+        narrow = DTYPES[kind]
         operands = []
-        for registers, layout, plain in ((a_regs, layouts[0], "row"), (b_regs, layouts[1], "row")):
+        for registers, layout in zip((a_regs, b_regs), layouts, strict=True):
             bits = self.warps(list(registers[:4]), np.uint32)
             matrix = np.ascontiguousarray(bits).view(narrow).reshape(-1, 16, 16).astype(np.float32)
-            operands.append(matrix if layout == plain else matrix.transpose(0, 2, 1))
+            operands.append(matrix if layout == "row" else matrix.transpose(0, 2, 1))
         c = np.ascontiguousarray(self.warps(list(c_regs), np.uint32)).view(np.float32).reshape(-1, 16, 16)
         out = (operands[0] @ operands[1] + c).reshape(-1, 8)
         return [np.ascontiguousarray(out[:, i]) for i in range(8)]

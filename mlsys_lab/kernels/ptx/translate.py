@@ -24,14 +24,13 @@ from mlsys_lab.kernels.ptx.code import (
     Register,
     Symbol,
     Vector,
-    number_of,
+    parts,
+    space_of,
 )
 from mlsys_lab.kernels.ptx.flow import Block, destinations
-from mlsys_lab.kernels.ptx.table import DTYPES, NotSimulated, made
+from mlsys_lab.kernels.ptx.table import DTYPES, NotSimulated, made, refused
 
 ROWS_OF = (instructions, integers)  # importing them enters their rows
-
-SPACES = ("global", "shared", "local", "const", "param")
 
 
 @dataclass
@@ -95,7 +94,7 @@ class Writer:
     def constant(self, value: Immediate, kind: str) -> str:
         dtype = np.dtype(DTYPES[kind])
         if value.real:
-            number = np.asarray(number_of(value), np.float32 if value.real == "f32" else np.float64)
+            number = np.array(value.value, f"u{BYTES[value.real]}").view(DTYPES[value.real])
             if dtype.kind not in "fV" and kind not in ("bf16",):
                 number = number.view(dtype)
             return self.bind(number.astype(dtype)[()])
@@ -141,7 +140,7 @@ class Writer:
         elif head in ("shfl", "vote", "match", "activemask", "redux", "bar", "barrier"):
             self.warp(one)
         elif head in ("membar", "fence"):
-            self.lines.append(f"M.fence({self.guard(one) or 'None'})")
+            self.lines.append(f"M.fence({self.guard(one) or None})")
         elif head in ("prefetch", "prefetchu", "nanosleep", "discard", "applypriority", "createpolicy"):
             pass
         elif head in MATRIX:
@@ -152,26 +151,26 @@ class Writer:
             base = self.read(one.operands[1], "u64")
             self.write(one.operands[0], f"M.is_in({one.op[1]!r}, {base})", "pred", self.guard(one))
         else:
-            function, results, sources = made(one.op, one.line)
-            values = [self.read(o, k) for o, k in zip(one.operands[1:], sources, strict=False)]
-            if len(values) < len(sources):
-                raise NotSimulated(
-                    f"line {one.line}: {one.name} with {len(values)} operands is not simulated"
-                )
-            expression = f"{self.bind(function, 'f')}({', '.join(values)})"
+            function, results, sources = made(one)
+            if len(sources) != len(one.operands) - bool(results):
+                raise refused(one, f"{one.name} with {len(one.operands)} operands")
+            values = [self.read(o, k) for o, k in zip(one.operands[1:], sources, strict=True)]
+            call = f"{self.bind(function, 'f')}({', '.join(values)})"
             if len(results) == 2:
-                both = self.new()
-                self.lines.append(f"{both} = {expression}")
-                first = one.operands[0]
-                places = first.parts if isinstance(first, Vector) else (first,)
-                for i, place in enumerate(places):
-                    self.write(place, f"{both}[{i}]", "pred", self.guard(one))
+                self.results(one.operands[0], call, results, self.guard(one))
             elif results:
-                self.write(one.operands[0], expression, results[0], self.guard(one))
+                self.write(one.operands[0], call, results[0], self.guard(one))
+
+    def results(self, operand: Any, call: str, kinds: list[str], guard: str = "") -> None:
+        """Put what a call gives into registers, part by part."""
+        var = self.new()
+        self.lines.append(f"{var} = {call}")
+        for i, part in enumerate(parts(operand)):
+            self.write(part, f"{var}[{i}]", kinds[i % len(kinds)], guard)
 
     def window(self, one: Instruction) -> None:
         """Between a state space's own addresses and generic ones; global ones are both."""
-        space = next(p for p in one.op if p in SPACES)
+        space = space_of(one.op)
         value = self.read(one.operands[1], one.op[-1])
         if space in ("shared", "local"):
             value = f"M.generic({space!r}, {value}, {'to' in one.op})"
@@ -181,9 +180,7 @@ class Writer:
         kind, (to, source) = one.op[-1], one.operands
         guard = self.guard(one)
         if isinstance(source, Vector):
-            part = {"b32": "b16", "b64": "b32", "b128": "b64", "b16": "b8"}[kind]
-            if BYTES[kind] // len(source.parts) != BYTES[part]:
-                part = f"b{8 * BYTES[kind] // len(source.parts)}"
+            part = f"b{8 * BYTES[kind] // len(source.parts)}"
             values = [self.read(p, part) for p in source.parts]
             self.write(to, f"M.packed('u{BYTES[kind]}', {', '.join(values)})", kind, guard)
         elif isinstance(to, Vector):
@@ -200,7 +197,7 @@ class Writer:
         else:
             self.write(to, self.read(source, kind), kind, guard)
 
-    def address(self, operand: Address, space: str) -> str:
+    def address(self, operand: Address) -> str:
         """The address without its offset, as the machine wants it."""
         if isinstance(operand.base, Immediate):
             return self.bind(np.uint64(operand.base.value))
@@ -209,53 +206,46 @@ class Writer:
 
     def memory(self, index: int, one: Instruction) -> None:
         """Loads, stores and atomic operations."""
-        space = next((p.split("::")[0] for p in one.op if p.split("::")[0] in SPACES), "")
+        space = space_of(one.op)
         lanes = next((int(p[1:]) for p in one.op if p in ("v2", "v4")), 1)
         kind, store = one.op[-1], one.op[0] in ("st", "red")
         if space == "param":
-            self.parameter(one, kind, lanes)
+            self.parameter(one, kind)
             return
         atomic = ""
         if one.op[0] in ("atom", "red"):
             atomic = next((p for p in one.op[1:] if p in ATOMIC), "")
-            if not atomic or lanes > 1:
-                raise NotSimulated(f"line {one.line}: the instruction {one.name} is not simulated")
+            if not atomic or lanes > 1 or kind.endswith("x2"):
+                raise refused(one)
         acquires = one.op[0] == "ld" and bool({"volatile", "acquire", "relaxed"} & set(one.op))
         stores = store and not atomic
         self.accesses[index] = Access(index, space, kind, lanes, one.line, stores, atomic, acquires)
-        access, guard = self.bind(self.accesses[index], "a"), self.guard(one) or "None"
+        access, guard = self.bind(self.accesses[index], "a"), self.guard(one)
         place = one.operands[0 if store else 1]
-        where = f"{self.address(place, space)}, {place.offset}"
-        real = {"b32": "u32", "b64": "u64", "b16": "u16", "b8": "u8"}.get(kind, kind)
+        where = f"{self.address(place)}, {place.offset}"
+        where += f", {guard or None}"
+        real = f"u{kind[1:]}" if kind in ("b8", "b16", "b32", "b64") else kind
         if atomic:
             values = ", ".join(self.read(o, real) for o in one.operands[1 if store else 2 :])
-            call = f"M.atomic({access}, {where}, {guard}, {values})"
+            call = f"M.atomic({access}, {where}, {values})"
             if store:
                 self.lines.append(call)
             else:
-                self.write(one.operands[0], call, real, "" if guard == "None" else guard)
+                self.write(one.operands[0], call, real, guard)
         elif store:
-            source = one.operands[1]
-            parts = source.parts if isinstance(source, Vector) else (source,)
-            values = ", ".join(self.read(p, real) for p in parts)
-            self.lines.append(f"M.store({access}, {where}, {guard}, {values})")
+            values = ", ".join(self.read(p, real) for p in parts(one.operands[1]))
+            self.lines.append(f"M.store({access}, {where}, {values})")
         else:
-            var = self.new()
-            self.lines.append(f"{var} = M.load({access}, {where}, {guard})")
-            first = one.operands[0]
-            parts = first.parts if isinstance(first, Vector) else (first,)
-            for i, part in enumerate(parts):
-                self.write(part, f"{var}[{i}]", real, "" if guard == "None" else guard)
+            self.results(one.operands[0], f"M.load({access}, {where})", [real], guard)
 
-    def parameter(self, one: Instruction, kind: str, lanes: int) -> None:
+    def parameter(self, one: Instruction, kind: str) -> None:
         """The kernel's parameters; and those of a call to printf, which stand beside it."""
         if one.op[0] == "st":
             place, source = one.operands
             self.passed[place.base.name] = self.read(source, kind)
             return
-        place, first = one.operands[1], one.operands[0]
-        parts = first.parts if isinstance(first, Vector) else (first,)
-        for i, part in enumerate(parts):
+        place = one.operands[1]
+        for i, part in enumerate(parts(one.operands[0])):
             if place.base.name.startswith("retval"):
                 value = self.bind(DTYPES[kind](0))
             else:
@@ -266,44 +256,31 @@ class Writer:
     def call(self, index: int, one: Instruction) -> None:
         called = [o.name for o in one.operands if isinstance(o, Symbol)]
         if called[:1] != ["vprintf"]:
-            raise NotSimulated(f"line {one.line}: a call of {called[0] if called else '?'} is not simulated")
+            raise refused(one, f"a call of {called[0] if called else '?'}")
         given = [self.passed[p.name] for p in one.operands[-1].parts]
-        self.lines.append(f"M.printf({', '.join(given)}, {self.guard(one) or 'None'})")
+        self.lines.append(f"M.printf({', '.join(given)}, {self.guard(one) or None})")
 
     def warp(self, one: Instruction) -> None:
         """What lanes of a warp do together."""
-        op, operands = one.op, one.operands
-        guard = self.guard(one)
+        op, operands, guard = one.op, one.operands, self.guard(one)
         if op[0] in ("bar", "barrier"):
             if op[1] != "warp":
-                raise NotSimulated(f"line {one.line}: the instruction {one.name} is not simulated")
-            self.lines.append(f"M.sync_warp({self.read(operands[0], 'u32')}, {guard or 'None'})")
+                raise refused(one)
+            self.lines.append(f"M.sync_warp({guard or None})")
         elif op[0] == "shfl":
-            first = operands[0]
-            places = first.parts if isinstance(first, Vector) else (first,)
-            values = [self.read(o, "u32") for o in operands[1:]]
-            var = self.new()
-            self.lines.append(f"{var} = M.shuffle({op[2]!r}, {', '.join(values)}, {guard or 'None'})")
-            self.write(places[0], f"{var}[0]", "b32", guard)
-            if len(places) > 1:
-                self.write(places[1], f"{var}[1]", "pred", guard)
+            values = ", ".join(self.read(o, "u32") for o in operands[1:4])
+            self.results(operands[0], f"M.shuffle({op[2]!r}, {values})", ["b32", "pred"], guard)
+        elif op[0] == "match":
+            value = self.read(operands[1], op[-1].replace("b", "u"))
+            self.results(operands[0], f"M.match({op[1]!r}, {value})", ["b32", "pred"], guard)
         elif op[0] == "activemask":
             self.write(operands[0], "M.active_mask()", "b32", guard)
         elif op[0] == "vote":
-            value = f"M.vote({op[2]!r}, {self.read(operands[1], 'pred')}, {guard or 'None'})"
+            value = f"M.vote({op[2]!r}, {self.read(operands[1], 'pred')})"
             self.write(operands[0], value, "b32" if op[-1] == "b32" else "pred", guard)
-        elif op[0] == "redux":
-            value = f"M.reduce({op[2]!r}, {self.read(operands[1], op[-1])}, {guard or 'None'})"
-            self.write(operands[0], value, op[-1], guard)
         else:
-            first = operands[0]
-            places = first.parts if isinstance(first, Vector) else (first,)
-            var = self.new()
-            value = self.read(operands[1], op[-1].replace("b", "u"))
-            self.lines.append(f"{var} = M.match({op[1]!r}, {value}, {guard or 'None'})")
-            self.write(places[0], f"{var}[0]", "b32", guard)
-            if len(places) > 1:
-                self.write(places[1], f"{var}[1]", "pred", guard)
+            value = f"M.reduce({op[2]!r}, {self.read(operands[1], op[-1])})"
+            self.write(operands[0], value, op[-1], guard)
 
 
 #: Instructions of whole warps on matrices, and copies, by their first word.
@@ -318,11 +295,9 @@ def translate(kernel: Kernel, block: Block, accesses: dict[int, Access]) -> Tran
         NotSimulated: an instruction has no row; names it and the line.
     """
     writer = Writer(kernel, accesses)
-    arguments = []
     for i, name in enumerate(block.reads):
-        writer.seen[name] = {np.dtype(DTYPES[writer.width(name)]).name: f"r{i}"}
-        arguments.append(f"r{i}")
         declared = np.dtype(DTYPES[writer.width(name)])
+        writer.seen[name] = {declared.name: f"r{i}"}
         if declared.kind != "b":  # whatever type it was left with
             writer.lines.append(f"r{i} = r{i}.view({writer.bind(declared, 't')})")
     for index in range(block.first, block.last):
@@ -330,9 +305,9 @@ def translate(kernel: Kernel, block: Block, accesses: dict[int, Access]) -> Tran
     results = [next(iter(writer.seen[name].values())) for name in block.writes]
     if block.guard is not None:
         results.append(writer.read(block.guard, "pred"))
-    text = f"def block(M, {', '.join(arguments)}):\n " + "\n ".join(
-        [*writer.lines, f"return ({', '.join(results)}{',' if results else ''})"]
-    )
+    arguments = ", ".join(["M", *(f"r{i}" for i in range(len(block.reads)))])
+    lines = [f"def block({arguments}):", *writer.lines, f"return ({''.join(r + ', ' for r in results)})"]
+    text = "\n ".join(lines)
     names = {"where": np.where, "zero": np.uint64(0), **writer.names}
     exec(compile(text, f"<{kernel.name}>", "exec"), names)
     return Translated(names["block"], text)

@@ -5,62 +5,52 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mlsys_lab.kernels.ptx.code import Access, Immediate, Instruction, Vector
-from mlsys_lab.kernels.ptx.table import NotSimulated
+from mlsys_lab.kernels.ptx.code import Access, Immediate, Instruction, parts, space_of
+from mlsys_lab.kernels.ptx.table import refused
 
 
-def refuse(one: Instruction) -> NotSimulated:
-    return NotSimulated(f"line {one.line}: the instruction {one.name} is not simulated")
-
-
-def parts(operand: Any) -> tuple[Any, ...]:
-    return operand.parts if isinstance(operand, Vector) else (operand,)
+def bits_of(writer: Any, operand: Any) -> str:
+    """The registers of a fragment, as a tuple."""
+    return f"({', '.join(writer.read(r, 'b32') for r in parts(operand))},)"
 
 
 def mma(writer: Any, index: int, one: Instruction) -> None:
     """`mma.sync.aligned.m16n8kK.row.col.D.A.B.C d, a, b, c`."""
     op = one.op
     if op[1:3] != ("sync", "aligned") or op[3] not in ("m16n8k16", "m16n8k8") or op[4:6] != ("row", "col"):
-        raise refuse(one)
+        raise refused(one)
     kinds = op[6:]
     if kinds[1] not in ("f16", "bf16") or kinds[0] not in ("f32", "f16") or len(kinds) != 4:
-        raise refuse(one)
-    given = [f"({', '.join(writer.read(r, 'b32') for r in parts(o))},)" for o in one.operands[1:4]]
-    var = writer.new()
-    writer.lines.append(f"{var} = M.mma({op[3]!r}, {kinds!r}, {', '.join(given)})")
-    for i, part in enumerate(parts(one.operands[0])):
-        writer.write(part, f"{var}[{i}]", "b32")
+        raise refused(one)
+    given = ", ".join(bits_of(writer, o) for o in one.operands[1:4])
+    writer.results(one.operands[0], f"M.mma({op[3]!r}, {kinds!r}, {given})", ["b32"])
 
 
 def wmma(writer: Any, index: int, one: Instruction) -> None:
     """`wmma.load.{a,b,c}`, `wmma.mma` and `wmma.store.d` of m16n16k16."""
     op = one.op
     if "m16n16k16" not in op:
-        raise refuse(one)
+        raise refused(one)
     if op[1] == "mma":
         at = op.index("m16n16k16")
         kinds = op[at + 1 :]
         kind = "bf16" if "bf16" in kinds else "f16"
         if kinds[0] != "f32" or kinds[-1] != "f32" or set(kinds) - {"f32", "bf16"}:
-            raise refuse(one)
-        layouts = (op[at - 2], op[at - 1])
-        results, a, b, c = one.operands
-        given = [f"({', '.join(writer.read(r, 'b32') for r in parts(o))},)" for o in (a, b, c)]
-        var = writer.new()
-        writer.lines.append(f"{var} = M.fragment_mma({layouts!r}, {kind!r}, {', '.join(given)})")
-        for i, part in enumerate(parts(results)):
-            writer.write(part, f"{var}[{i}]", "f32")
+            raise refused(one)
+        given = ", ".join(bits_of(writer, o) for o in one.operands[1:])
+        call = f"M.fragment_mma({op[at - 2 : at]!r}, {kind!r}, {given})"
+        writer.results(one.operands[0], call, ["f32"])
         return
-    space = next((p.split("::")[0] for p in op if p.split("::")[0] in ("global", "shared")), "")
+    space = space_of(op)
     store, kind = op[1] == "store", op[-1]
     width = 4 if kind == "f32" else 2
     place, values = (one.operands[0], one.operands[1]) if store else (one.operands[1], one.operands[0])
     if op[2] in ("c", "d") and ("col" in op or kind != "f32"):
-        raise refuse(one)
+        raise refused(one)
     stride = writer.read(one.operands[2], "u32") if len(one.operands) > 2 else "16"
     writer.accesses[index] = Access(index, space, "b32", 4, one.line, store)
     access = writer.bind(writer.accesses[index], "a")
-    where = f"{writer.address(place, space)}, {place.offset}, {stride}, {width}"
+    where = f"{writer.address(place)}, {place.offset}, {stride}, {width}"
     if store:
         stored = ", ".join(writer.read(r, "b32") for r in parts(values))
         writer.lines.append(f"M.fragment_store({access}, {where}, {stored})")
@@ -74,33 +64,30 @@ def wmma(writer: Any, index: int, one: Instruction) -> None:
 def ldmatrix(writer: Any, index: int, one: Instruction) -> None:
     """`ldmatrix.sync.aligned.m8n8.xN{.trans}.shared.b16`."""
     if "m8n8" not in one.op or one.op[-1] != "b16":
-        raise refuse(one)
+        raise refused(one)
     count = next(int(p[1:]) for p in one.op if p in ("x1", "x2", "x4"))
     writer.accesses[index] = Access(index, "shared", "b32", 4, one.line)
     access, place = writer.bind(writer.accesses[index], "a"), one.operands[1]
-    where = f"{writer.address(place, 'shared')}, {place.offset}"
-    var = writer.new()
-    writer.lines.append(f"{var} = M.load_matrix({access}, {where}, {count}, {'trans' in one.op})")
-    for i, part in enumerate(parts(one.operands[0])):
-        writer.write(part, f"{var}[{i}]", "b32")
+    where = f"{writer.address(place)}, {place.offset}"
+    call = f"M.load_matrix({access}, {where}, {count}, {'trans' in one.op})"
+    writer.results(one.operands[0], call, ["b32"])
 
 
 def copy(writer: Any, index: int, one: Instruction) -> None:
     """`cp.async` of 4, 8 or 16 bytes; what groups and waits for them says nothing here."""
     if one.op[1] != "async" or "bulk" in one.op:
-        raise refuse(one)
+        raise refused(one)
     if one.op[2] in ("commit_group", "wait_group", "wait_all"):
         return
     target, source, size = one.operands[:3]
     if not isinstance(size, Immediate) or len(one.operands) > 3:
-        raise refuse(one)
+        raise refused(one)
     lanes = size.value // 4
     writer.accesses[index] = Access(index, "global", "b32", lanes, one.line)
     stored = Access(index, "shared", "b32", lanes, one.line, store=True)
     names = [writer.bind(a, "a") for a in (writer.accesses[index], stored)]
-    places = [f"({writer.address(o, s)}, {o.offset})" for o, s in ((target, "shared"), (source, "global"))]
-    guard = writer.guard(one) or "None"
-    writer.lines.append(f"M.copy_async({', '.join([*names, *places])}, {guard})")
+    places = [f"({writer.address(o)}, {o.offset})" for o in (target, source)]
+    writer.lines.append(f"M.copy_async({', '.join([*names, *places])}, {writer.guard(one) or None})")
 
 
 WRITERS: dict[str, Callable[..., None]] = {"mma": mma, "wmma": wmma, "ldmatrix": ldmatrix, "cp": copy}

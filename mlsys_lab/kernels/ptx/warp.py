@@ -28,7 +28,7 @@ class Warp(Lanes):
         whole[place] = values
         return whole
 
-    def shuffle(self, way: str, value: Any, by: Any, clamp: Any, member: Any, guard: Any) -> tuple[Any, Any]:
+    def shuffle(self, way: str, value: Any, by: Any, clamp: Any) -> tuple[Any, Any]:
         """Values of other lanes of the warp, and whether there was such a lane."""
         place, _ = self.current()
         value = np.broadcast_to(value, place.shape)
@@ -45,22 +45,22 @@ class Warp(Lanes):
         elif way == "bfly":
             source, fine = lane ^ by, (lane ^ by) <= high
         else:
-            source, fine = low | (by & ~segment & 31), (low | (by & ~segment & 31)) <= high
+            source = low | (by & ~segment & 31)
+            fine = source <= high
         source = np.where(fine, source, lane)
         return whole[(place & ~np.int64(WARP - 1)) + source], np.broadcast_to(fine, place.shape)
 
     def masks(self, place: np.ndarray, holds: np.ndarray) -> np.ndarray:
         """Per running lane, the bits of its warp's lanes for which something holds."""
-        bits = np.zeros(self.blocks * self.threads, np.uint64)
-        bits[place] = np.where(holds, np.uint64(1) << (place & (WARP - 1)).astype(np.uint64), np.uint64(0))
-        sums = bits.reshape(-1, WARP).sum(axis=1)
+        mine = np.where(holds, np.uint64(1) << (place & (WARP - 1)).astype(np.uint64), np.uint64(0))
+        sums = self.by_warp(mine, place, 0).reshape(-1, WARP).sum(axis=1)
         return sums[place >> 5].astype(np.uint32)
 
     def active_mask(self) -> Any:
         place, _ = self.current()
         return self.masks(place, np.ones(place.shape, bool))
 
-    def vote(self, way: str, holds: Any, guard: Any) -> Any:
+    def vote(self, way: str, holds: Any) -> Any:
         place, _ = self.current()
         holds = np.broadcast_to(holds, place.shape)
         here, yes = self.active_mask(), self.masks(place, holds)
@@ -69,21 +69,19 @@ class Warp(Lanes):
             "uni": lambda: (yes == here) | (yes == 0),
         }[way]()  # fmt: skip
 
-    def reduce(self, way: str, value: Any, guard: Any) -> Any:
+    def reduce(self, way: str, value: Any) -> Any:
         place, _ = self.current()
         value = np.broadcast_to(value, place.shape)
         function, fill = REDUCE[way]
         whole = self.by_warp(value, place, fill(value.dtype)).reshape(-1, WARP)
         return function.reduce(whole, axis=1, dtype=value.dtype)[place >> 5]
 
-    def match(self, way: str, value: Any, guard: Any) -> tuple[Any, Any]:
+    def match(self, way: str, value: Any) -> tuple[Any, Any]:
         place, _ = self.current()
         value = np.broadcast_to(value, place.shape)
-        on = np.zeros(self.blocks * self.threads, bool)
-        on[place] = True
-        rows, lit = self.by_warp(value, place, 0).reshape(-1, WARP), on.reshape(-1, WARP)
-        mine = rows[place >> 5] == value[:, None]
-        mine &= lit[place >> 5]
+        lit = self.by_warp(np.ones(place.shape, bool), place, False).reshape(-1, WARP)
+        rows = self.by_warp(value, place, 0).reshape(-1, WARP)
+        mine = (rows[place >> 5] == value[:, None]) & lit[place >> 5]
         powers = np.uint64(1) << np.arange(WARP, dtype=np.uint64)
         found = (mine * powers).sum(axis=1).astype(np.uint32)
         if way == "any":
@@ -91,7 +89,7 @@ class Warp(Lanes):
         same = found == self.active_mask()
         return np.where(same, found, np.uint32(0)), same
 
-    def sync_warp(self, member: Any, guard: Any) -> None:
+    def sync_warp(self, guard: Any) -> None:
         place, _ = self.current(guard)
         self.sub_interval[np.unique(place >> 5)] += 1
         self.stamped = None
