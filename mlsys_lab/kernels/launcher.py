@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
+from mlsys_lab.kernels.frontend import FOLDER
 from mlsys_lab.kernels.launch import CudaKernel
 from mlsys_lab.kernels.report import Report
 
-FOLDER = Path(__file__).parent / "cuda"
 Shape = int | tuple[int, ...]
 
 #: Threads of a block for each kernel, by file.

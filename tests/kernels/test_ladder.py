@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 pytest.importorskip("mlsys_lab.kernels")
-from mlsys_lab.kernels import references
-from mlsys_lab.kernels.launcher import COUNTERS, FOLDER, KERNELS, Launcher
+from mlsys_lab.kernels import frontend, references
+from mlsys_lab.kernels.launcher import COUNTERS, FOLDER, KERNELS, Launcher, kernel_of
 from mlsys_lab.kernels.library import LADDER, RUNGS, Rung
 
 #: Odd sizes, no multiple of a block or tile; and the smallest.
@@ -186,6 +187,39 @@ def test_files_and_tables_name_the_same_kernels_and_each_rung_stands_on_an_earli
         )
         seen.append(rung.name)
     assert max(len(text.splitlines()) for text in files.values()) <= 350
+
+
+@pytest.fixture
+def without_nvrtc(monkeypatch) -> Iterator[None]:
+    """NVIDIA's compiler hidden, and nothing that it compiled kept."""
+    monkeypatch.setattr(frontend, "nvrtc", lambda: None)
+    kernel_of.cache_clear()
+    yield
+    kernel_of.cache_clear()
+
+
+@pytest.mark.parametrize("rung", RUNGS, ids=lambda rung: rung.name)
+def test_every_rung_is_right_on_a_machine_without_any_compiler(rung, without_nvrtc, monkeypatch):
+    monkeypatch.setattr(frontend.importlib.util, "find_spec", lambda name: None)
+    for report in compared(rung, SIZES[rung.family][0]).reports:
+        assert report.errors == report.races == []
+
+
+THROUGH_CLANG = [
+    *("vector_add_float4", "transpose_padded", "sum_shuffle", "histogram_shared", "scan_blocks"),
+    *("softmax_online", "layernorm_welford", "matmul_warp_tile", "attention_flash", "decode_grouped"),
+    "adam_fused",
+]
+
+
+@pytest.mark.parametrize("name", THROUGH_CLANG)
+def test_these_rungs_are_right_and_gain_what_they_predict_through_clang(name, without_nvrtc, monkeypatch):
+    pytest.importorskip("ziglang", reason="clang: pip install ziglang")
+    monkeypatch.setattr(frontend, "precompiled", dict)
+    for sizes in SIZES[LADDER[name].family]:
+        for report in compared(LADDER[name], sizes).reports:
+            assert report.errors == report.races == []
+    test_each_rung_gains_on_its_counter_what_it_predicts(name)
 
 
 @pytest.mark.gpu

@@ -1,6 +1,6 @@
 // Attention of one head after another: q, k, v, o are (heads, n, HEAD), lse is (heads, n), HEAD at most 64.
-// The naive rung writes the (heads, n, n) matrix of scores to memory; the flash rungs never have more than a tile
-// of it (Dao et al. 2022, "FlashAttention"), and the backward pass computes it again from `lse`.
+// The naive rung writes the (heads, n, n) matrix of scores to memory; the flash rungs never have more than a
+// tile of it (Dao et al. 2022, "FlashAttention"), and the backward pass computes it again from `lse`.
 
 constexpr int WARP = 32, TILE = 32, ROWS = 8, WARPS = TILE / ROWS, THREADS = WARP * WARPS;
 constexpr int HEAD = 64, PER = HEAD / WARP;  // a lane holds PER dimensions: lane, lane + 32
@@ -37,8 +37,8 @@ extern "C" __global__ void attention_values(const float* p, const float* v, floa
     o[(h * n + i) * head + d] = sum;
 }
 
-// TILE rows of x from row `first` into shared memory; zeros beyond n rows and `head` columns. Where lanes walk
-// down a column of the tile, one word more per row puts them into different banks.
+// TILE rows of x from row `first` into shared memory; zeros beyond n rows and `head` columns. Where lanes
+// walk down a column of the tile, one word more per row puts them into different banks.
 template <int WIDTH>
 __device__ void fetch(float (*tile)[WIDTH], const float* x, int first, int n, int head) {
     for (int i = threadIdx.x; i < TILE * HEAD; i += THREADS) {
@@ -49,7 +49,8 @@ __device__ void fetch(float (*tile)[WIDTH], const float* x, int first, int n, in
 
 // For ROWS rows of `mine`, the dot products with the lane's own row of `theirs`.
 template <int MINE, int THEIRS>
-__device__ void products(float (&sum)[ROWS], const float (*mine)[MINE], const float (*theirs)[THEIRS], int lane) {
+__device__ void products(
+    float (&sum)[ROWS], const float (*mine)[MINE], const float (*theirs)[THEIRS], int lane) {
 #pragma unroll
     for (int r = 0; r < ROWS; ++r) sum[r] = 0.0f;
 #pragma unroll 4
@@ -60,10 +61,11 @@ __device__ void products(float (&sum)[ROWS], const float (*mine)[MINE], const fl
     }
 }
 
-// total[r][dimension] += the sum over lanes j of weight[r] of lane j times rows[j][dimension]: until here a lane
-// stood for a row of the tile, now it stands for dimensions.
+// total[r][dimension] += the sum over lanes j of weight[r] of lane j times rows[j][dimension]: until here a
+// lane stood for a row of the tile, now it stands for dimensions.
 template <int WIDTH>
-__device__ void gather(float (&total)[ROWS][PER], const float (&weight)[ROWS], const float (*rows)[WIDTH], int lane) {
+__device__ void gather(
+    float (&total)[ROWS][PER], const float (&weight)[ROWS], const float (*rows)[WIDTH], int lane) {
     for (int j = 0; j < TILE; ++j) {
         float value[PER];
 #pragma unroll
@@ -82,14 +84,17 @@ __device__ void write(const float (&value)[ROWS][PER], float* x, int first, int 
     for (int r = 0; r < ROWS; ++r)
 #pragma unroll
         for (int i = 0; i < PER; ++i)
-            if (first + r < n && lane + i * WARP < head) x[(first + r) * head + lane + i * WARP] = value[r][i];
+            if (first + r < n && lane + i * WARP < head)
+                x[(first + r) * head + lane + i * WARP] = value[r][i];
 }
 
-// A block takes 32 queries of a head, a warp 8 of them; keys and values come by in tiles of 32. Each query keeps
-// the largest score so far, the sum of the exponentials and its output, and rescales both when the maximum grows.
+// A block takes 32 queries of a head, a warp 8 of them; keys and values come by in tiles of 32. Each query
+// keeps the largest score so far, the sum of the exponentials and its output, and rescales both when the
+// maximum grows.
 extern "C" __global__ __launch_bounds__(THREADS)
 void attention_flash(
-    const float* q, const float* k, const float* v, float* o, float* lse, int n, int head, float scale, int causal) {
+    const float* q, const float* k, const float* v, float* o, float* lse, int n, int head, float scale,
+    int causal) {
     __shared__ float qs[TILE][HEAD], ks[TILE][HEAD + 1], vs[TILE][HEAD];
     int lane = threadIdx.x % WARP, mine = threadIdx.x / WARP * ROWS, first = blockIdx.x * TILE;
     long long from = (long long)blockIdx.y * n * head;
@@ -131,7 +136,8 @@ void attention_flash(
 }
 
 // delta[h, i] = do[h, i] . o[h, i], which is the sum over j of p[i, j] dp[i, j]: one warp per query.
-extern "C" __global__ void attention_delta(const float* o, const float* grad, float* delta, int rows, int head) {
+extern "C" __global__ void attention_delta(
+    const float* o, const float* grad, float* delta, int rows, int head) {
     int row = (blockIdx.x * blockDim.x + threadIdx.x) / WARP, lane = threadIdx.x % WARP;
     if (row >= rows) return;
     float sum = 0.0f;
@@ -143,8 +149,8 @@ extern "C" __global__ void attention_delta(const float* o, const float* grad, fl
 // The gradient of q, by the same walk as forward: ds = p (dp - delta), dq = scale * ds k.
 extern "C" __global__ __launch_bounds__(THREADS)
 void attention_backward_q(
-    const float* q, const float* k, const float* v, const float* grad, const float* lse, const float* delta, float* dq,
-    int n, int head, float scale, int causal) {
+    const float* q, const float* k, const float* v, const float* grad, const float* lse, const float* delta,
+    float* dq, int n, int head, float scale, int causal) {
     __shared__ float qs[TILE][HEAD], gs[TILE][HEAD], ks[TILE][HEAD + 1];
     __shared__ float vs[TILE][HEAD + 1];
     int lane = threadIdx.x % WARP, mine = threadIdx.x / WARP * ROWS, first = blockIdx.x * TILE;
@@ -178,8 +184,8 @@ void attention_backward_q(
 // Both kernels compute the scores anew; in exchange nobody adds to what another block writes.
 extern "C" __global__ __launch_bounds__(THREADS)
 void attention_backward_kv(
-    const float* q, const float* k, const float* v, const float* grad, const float* lse, const float* delta, float* dk,
-    float* dv, int n, int head, float scale, int causal) {
+    const float* q, const float* k, const float* v, const float* grad, const float* lse, const float* delta,
+    float* dk, float* dv, int n, int head, float scale, int causal) {
     __shared__ float ks[TILE][HEAD], vs[TILE][HEAD], qs[TILE][HEAD + 1];
     __shared__ float gs[TILE][HEAD + 1];
     int lane = threadIdx.x % WARP, mine = threadIdx.x / WARP * ROWS, first = blockIdx.x * TILE;

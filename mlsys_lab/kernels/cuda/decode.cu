@@ -1,7 +1,7 @@
 // Attention of one new token per sequence over keys and values that lie in pages (Kwon et al. 2023, "vLLM"):
-// q, o are (batch, heads, head); keys, values (pages, kv_heads, page, head); table (batch, most) names the pages of
-// a sequence in order, lengths (batch) its tokens. Each K/V head serves heads / kv_heads query heads.
-// Bound by memory: the ladder counts how often a key is read.
+// q, o are (batch, heads, head); keys, values (pages, kv_heads, page, head); table (batch, most) names the
+// pages of a sequence in order, lengths (batch) its tokens. Each K/V head serves heads / kv_heads query
+// heads. Bound by memory: the ladder counts how often a key is read.
 
 constexpr int WARP = 32, WARPS = 4, THREADS = WARP * WARPS;
 constexpr int HEAD = 128, PER = HEAD / WARP, GROUP = 8;  // the largest head, and query heads per K/V head
@@ -66,8 +66,8 @@ __device__ long long place(const int* pages, int t, int kv_head, int kv_heads, i
 
 // A block per sequence and query head; a warp takes every fourth token.
 extern "C" __global__ void decode_paged(
-    const float* q, const float* keys, const float* values, const int* table, const int* lengths, float* o, int heads,
-    int kv_heads, int head, int page, int most, float scale) {
+    const float* q, const float* keys, const float* values, const int* table, const int* lengths, float* o,
+    int heads, int kv_heads, int head, int page, int most, float scale) {
     int h = blockIdx.x, sequence = blockIdx.y, lane = threadIdx.x % WARP;
     int kv_head = h / (heads / kv_heads);
     const int* pages = table + sequence * most;
@@ -85,8 +85,8 @@ extern "C" __global__ void decode_paged(
 
 // A block per sequence and K/V head: what it reads serves all query heads of the group.
 extern "C" __global__ void decode_grouped(
-    const float* q, const float* keys, const float* values, const int* table, const int* lengths, float* o, int heads,
-    int kv_heads, int head, int page, int most, float scale) {
+    const float* q, const float* keys, const float* values, const int* table, const int* lengths, float* o,
+    int heads, int kv_heads, int head, int page, int most, float scale) {
     int kv_head = blockIdx.x, sequence = blockIdx.y, lane = threadIdx.x % WARP;
     int group = heads / kv_heads, h = kv_head * group;
     const int* pages = table + sequence * most;

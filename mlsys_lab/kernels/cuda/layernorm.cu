@@ -27,7 +27,8 @@ extern "C" __global__ void layernorm_three_pass(
     for (int i = threadIdx.x; i < columns; i += THREADS) y[i] = (x[i] - mean) * scale * gain[i] + bias[i];
 }
 
-// What Welford 1962 keeps of the values so far. Sums of squares would cancel where the mean is large; this does not.
+// What Welford 1962 keeps of the values so far. Sums of squares would cancel where the mean is large; this
+// does not.
 struct Moments {
     float count, mean, squares;  // squares: of the distances from the mean
 };
@@ -65,5 +66,6 @@ extern "C" __global__ void layernorm_welford(
     mine = part[0];
     for (int w = 1; w < WARPS; ++w) mine = merged(mine, part[w]);
     float scale = rsqrtf(mine.squares / columns + eps);
-    for (int i = threadIdx.x; i < columns; i += THREADS) y[i] = (x[i] - mine.mean) * scale * gain[i] + bias[i];
+    for (int i = threadIdx.x; i < columns; i += THREADS)
+        y[i] = (x[i] - mine.mean) * scale * gain[i] + bias[i];
 }

@@ -1,5 +1,6 @@
-// C = A B in float32, row by row: A is (m, k), B is (k, n), C is (m, n). The order of Boehm 2022, "How to Optimize a
-// CUDA Matmul Kernel": first the accesses of a warp, then reuse in shared memory, then in registers.
+// C = A B in float32, row by row: A is (m, k), B is (k, n), C is (m, n). The order of Boehm 2022, "How to
+// Optimize a CUDA Matmul Kernel": first the accesses of a warp, then reuse in shared memory, then in
+// registers.
 
 constexpr int WARP = 32;
 
@@ -21,7 +22,8 @@ extern "C" __global__ void matmul_coalesced(const float* a, const float* b, floa
     c[row * n + column] = sum;
 }
 
-// A block brings a tile of A and one of B into shared memory; each number from global memory serves 32 threads.
+// A block brings a tile of A and one of B into shared memory; each number from global memory serves 32
+// threads.
 extern "C" __global__ void matmul_shared(const float* a, const float* b, float* c, int m, int n, int k) {
     constexpr int TILE = 32;
     __shared__ float as[TILE][TILE], bs[TILE][TILE];
@@ -47,7 +49,8 @@ __device__ void fetch(float (*tile)[COLUMNS], const float* x, int rows, int colu
     }
 }
 
-// Eight results of one column per thread: an element of B from shared memory stays in a register for all eight.
+// Eight results of one column per thread: an element of B from shared memory stays in a register for all
+// eight.
 extern "C" __global__ void matmul_1d_tile(const float* a, const float* b, float* c, int m, int n, int k) {
     constexpr int TILE = 64, DEPTH = 8, EACH = 8, THREADS = TILE * TILE / EACH;
     __shared__ float as[TILE][DEPTH], bs[DEPTH][TILE];
@@ -131,8 +134,8 @@ __device__ void put_four(float* x, int rows, int columns, int row, int column, c
 // which a thread needs at a time, lies together. PAD moves its rows apart in the banks.
 template <int PAD>
 __device__ void fetch_turned(
-    float (*as)[BLOCK + PAD], float (*bs)[BLOCK], const float* a, const float* b, int m, int n, int k, int top, int left,
-    int start) {
+    float (*as)[BLOCK + PAD], float (*bs)[BLOCK], const float* a, const float* b, int m, int n, int k,
+    int top, int left, int start) {
     int row = threadIdx.x / (DEEP / 4), column = threadIdx.x % (DEEP / 4) * 4;
     float4 part = four(a, m, k, top + row, start + column);
     as[column][row] = part.x;
@@ -177,15 +180,16 @@ void matmul_vectorised(const float* a, const float* b, float* c, int m, int n, i
         for (int s = 0; s < EDGE; s += 4) put_four(c, m, n, top + row + r, left + column + s, &sum[r][s]);
 }
 
-// A warp makes 64 x 32 results, as 8 x 4 lanes. A lane's 8 x 8 lie in four pieces of 4 x 4, half a warp tile apart,
-// so that neighbouring lanes read neighbouring float4s: no two lanes of a quarter warp meet in a bank.
+// A warp makes 64 x 32 results, as 8 x 4 lanes. A lane's 8 x 8 lie in four pieces of 4 x 4, half a warp tile
+// apart, so that neighbouring lanes read neighbouring float4s: no two lanes of a quarter warp meet in a bank.
 extern "C" __global__ __launch_bounds__(TEAM)
 void matmul_warp_tile(const float* a, const float* b, float* c, int m, int n, int k) {
     constexpr int PAD = 4, HIGH = 64, WIDE = 32;
     __shared__ __align__(16) float as[DEEP][BLOCK + PAD], bs[DEEP][BLOCK];
     int top = blockIdx.y * BLOCK, left = blockIdx.x * BLOCK;
     int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-    int row = warp / (BLOCK / WIDE) * HIGH + lane / 4 * 4, column = warp % (BLOCK / WIDE) * WIDE + lane % 4 * 4;
+    int row = warp / (BLOCK / WIDE) * HIGH + lane / 4 * 4;
+    int column = warp % (BLOCK / WIDE) * WIDE + lane % 4 * 4;
     float sum[EDGE][EDGE] = {};
     for (int start = 0; start < k; start += DEEP) {
         fetch_turned<PAD>(as, bs, a, b, m, n, k, top, left, start);
@@ -207,7 +211,8 @@ void matmul_warp_tile(const float* a, const float* b, float* c, int m, int n, in
     for (int r = 0; r < EDGE; ++r)
 #pragma unroll
         for (int s = 0; s < EDGE; s += 4) {
-            int to_row = top + row + r % 4 + r / 4 * (HIGH / 2), to_column = left + column + s / 4 * (WIDE / 2);
+            int to_row = top + row + r % 4 + r / 4 * (HIGH / 2);
+            int to_column = left + column + s / 4 * (WIDE / 2);
             put_four(c, m, n, to_row, to_column, &sum[r][s]);
         }
 }

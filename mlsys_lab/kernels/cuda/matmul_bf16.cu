@@ -1,5 +1,6 @@
-// C = A B on tensor cores: A (m, k) and B (k, n) in bfloat16, C (m, n) and all sums in float32. A warp multiplies
-// 16 x 16 x 16 by one instruction; how the numbers of a fragment lie over its lanes is the hardware's business.
+// C = A B on tensor cores: A (m, k) and B (k, n) in bfloat16, C (m, n) and all sums in float32. A warp
+// multiplies 16 x 16 x 16 by one instruction; how the numbers of a fragment lie over its lanes is the
+// hardware's business.
 
 #include <cuda_bf16.h>
 #include <mma.h>
@@ -14,8 +15,9 @@ using FragmentA = wmma::fragment<wmma::matrix_a, SIDE, SIDE, SIDE, Element, wmma
 using FragmentB = wmma::fragment<wmma::matrix_b, SIDE, SIDE, SIDE, Element, wmma::row_major>;
 using Sums = wmma::fragment<wmma::accumulator, SIDE, SIDE, SIDE, float>;
 
-// ROWS x COLUMNS from row `top`, column `left` of a matrix into shared memory, zeros beyond its edges: a fragment
-// is loaded whole, so the tile takes care of sizes that are no multiple of 16. Eight numbers are 16 bytes.
+// ROWS x COLUMNS from row `top`, column `left` of a matrix into shared memory, zeros beyond its edges: a
+// fragment is loaded whole, so the tile takes care of sizes that are no multiple of 16. Eight numbers are 16
+// bytes.
 template <int ROWS, int COLUMNS>
 __device__ void fetch(
     Element (*tile)[COLUMNS + PAD], const Element* x, int rows, int columns, int top, int left) {

@@ -1,5 +1,5 @@
-// The sum of an array, from one thread to all: fewer steps, then fewer atomics, no divergence, no shared memory
-// between lanes of a warp, and at last more work per thread.
+// The sum of an array, from one thread to all: fewer steps, then fewer atomics, no divergence, no shared
+// memory between lanes of a warp, and at last more work per thread.
 
 constexpr int THREADS = 256, WARP = 32;
 constexpr unsigned ALL = 0xffffffffu;
@@ -11,7 +11,8 @@ extern "C" __global__ void sum_one_thread(const float* x, float* total, int n) {
     *total = sum;
 }
 
-// All threads at once, but their additions queue at one address. The order, and so the rounding, is left to chance.
+// All threads at once, but their additions queue at one address. The order, and so the rounding, is left to
+// chance.
 extern "C" __global__ void sum_atomic(const float* x, float* total, int n) {
     int i = blockIdx.x * THREADS + threadIdx.x;
     if (i < n) atomicAdd(total, x[i]);
@@ -65,8 +66,9 @@ extern "C" __global__ void sum_shuffle(const float* x, float* total, int n) {
     if (threadIdx.x == 0) atomicAdd(total, sum);
 }
 
-// A fixed grid: each thread first adds what lies a grid apart, so the tree is paid once per thread, not per element.
-// Launched twice, the second time by one block on the partial sums: no atomics, and always the same rounding.
+// A fixed grid: each thread first adds what lies a grid apart, so the tree is paid once per thread, not per
+// element. Launched twice, the second time by one block on the partial sums: no atomics, and always the same
+// rounding.
 extern "C" __global__ void sum_two_pass(const float* x, float* partial, int n) {
     float sum = 0.0f;
     for (int i = blockIdx.x * THREADS + threadIdx.x; i < n; i += gridDim.x * THREADS) sum += x[i];

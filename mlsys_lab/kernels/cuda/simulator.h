@@ -1,5 +1,6 @@
-// What CUDA C++ takes for granted, for clang without NVIDIA's headers: built-in variables, barriers, shuffles,
-// votes, atomics and single-precision functions. Those on floats are the hardware's approximations.
+// What CUDA C++ takes for granted, for clang without NVIDIA's headers: built-in variables, barriers,
+// shuffles, votes, atomics and single-precision functions. Those on floats are the hardware's
+// approximations.
 #pragma once
 #define __global__ __attribute__((global))
 #define __device__ __attribute__((device))
@@ -44,7 +45,9 @@ TRIPLE(mlsys_nctaid, nctaid)
 #define gridDim (mlsys_nctaid())
 static const __device__ int warpSize = 32;
 
-INLINE void __syncwarp(unsigned mask = 0xffffffffu) { asm volatile("bar.warp.sync %0;" :: "r"(mask) : "memory"); }
+INLINE void __syncwarp(unsigned mask = 0xffffffffu) {
+    asm volatile("bar.warp.sync %0;" :: "r"(mask) : "memory");
+}
 INLINE void __threadfence() { asm volatile("membar.gl;" ::: "memory"); }
 INLINE void __threadfence_block() { asm volatile("membar.cta;" ::: "memory"); }
 INLINE unsigned __activemask() { unsigned r; asm volatile("activemask.b32 %0;" : "=r"(r)); return r; }
@@ -71,19 +74,23 @@ INLINE int __all_sync(unsigned mask, int p) { return __ballot_sync(mask, !p) == 
     INLINE type name(unsigned mask, type value, int lane, int width = 32) { \
         type r; \
         asm volatile("shfl.sync." mode ".b32 %0, %1, %2, %3, %4;" \
-            : "=" constraint(r) : constraint(value), "r"(lane), "r"(((32 - width) << 8) | (clamp)), "r"(mask)); \
+            : "=" constraint(r) \
+            : constraint(value), "r"(lane), "r"(((32 - width) << 8) | (clamp)), "r"(mask)); \
         return r; \
     }
 #define SHUFFLES(type, constraint) \
-    SHUFFLE(__shfl_sync, "idx", type, constraint, 31) SHUFFLE(__shfl_up_sync, "up", type, constraint, 0) \
-    SHUFFLE(__shfl_down_sync, "down", type, constraint, 31) SHUFFLE(__shfl_xor_sync, "bfly", type, constraint, 31)
+    SHUFFLE(__shfl_sync, "idx", type, constraint, 31) \
+    SHUFFLE(__shfl_up_sync, "up", type, constraint, 0) \
+    SHUFFLE(__shfl_down_sync, "down", type, constraint, 31) \
+    SHUFFLE(__shfl_xor_sync, "bfly", type, constraint, 31)
 SHUFFLES(float, "f")
 SHUFFLES(int, "r")
 SHUFFLES(unsigned, "r")
 
 #define ATOMIC(name, op, type, suffix, constraint) INLINE type name(type* where, type value) { \
     type r; \
-    asm volatile("atom." op "." suffix " %0, [%1], %2;" : "=" constraint(r) : "l"(where), constraint(value) : "memory"); \
+    asm volatile("atom." op "." suffix " %0, [%1], %2;" \
+        : "=" constraint(r) : "l"(where), constraint(value) : "memory"); \
     return r; }
 ATOMIC(atomicAdd, "add", float, "f32", "f")
 ATOMIC(atomicAdd, "add", int, "s32", "r")
@@ -99,7 +106,8 @@ ATOMIC(atomicAnd, "and", unsigned, "b32", "r")
 ATOMIC(atomicInc, "inc", unsigned, "u32", "r")
 INLINE int atomicCAS(int* where, int compare, int value) {
     int r;
-    asm volatile("atom.cas.b32 %0, [%1], %2, %3;" : "=r"(r) : "l"(where), "r"(compare), "r"(value) : "memory");
+    asm volatile("atom.cas.b32 %0, [%1], %2, %3;"
+        : "=r"(r) : "l"(where), "r"(compare), "r"(value) : "memory");
     return r;
 }
 
@@ -122,8 +130,10 @@ INLINE float exp2f(float x) { return mlsys_ex2(x); }
 INLINE float logf(float x) { return mlsys_lg2(x) * 0.6931471805599453f; }
 INLINE float log2f(float x) { return mlsys_lg2(x); }
 INLINE float powf(float x, float y) { return mlsys_ex2(y * mlsys_lg2(x)); }
-INLINE float fmaxf(float a, float b) { float r; asm("max.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b)); return r; }
-INLINE float fminf(float a, float b) { float r; asm("min.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b)); return r; }
+#define EXTREME(name, instruction) INLINE float name(float a, float b) { \
+    float r; asm(instruction " %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b)); return r; }
+EXTREME(fmaxf, "max.f32")
+EXTREME(fminf, "min.f32")
 INLINE float fmaf(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 INLINE float __expf(float x) { return expf(x); }
 INLINE float __logf(float x) { return logf(x); }
@@ -132,8 +142,8 @@ INLINE float __saturatef(float x) { return fminf(fmaxf(x, 0.0f), 1.0f); }
 // Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26: off by at most 1.5e-7.
 INLINE float erff(float x) {
     float a = fabsf(x), t = 1.0f / (1.0f + 0.3275911f * a);
-    float p = ((((1.061405429f * t - 1.453152027f) * t + 1.421413741f) * t - 0.284496736f) * t + 0.254829592f) * t;
-    float y = 1.0f - p * expf(-a * a);
+    float p = ((1.061405429f * t - 1.453152027f) * t + 1.421413741f) * t - 0.284496736f;
+    float y = 1.0f - (p * t + 0.254829592f) * t * expf(-a * a);
     return x < 0 ? -y : y;
 }
 INLINE int min(int a, int b) { return a < b ? a : b; }
@@ -146,3 +156,17 @@ INLINE int abs(int a) { return a < 0 ? -a : a; }
 INLINE int __popc(unsigned x) { return __builtin_popcount(x); }
 INLINE int __clz(int x) { return x ? __builtin_clz(x) : 32; }
 INLINE int __ffs(int x) { return __builtin_ffs(x); }
+
+// The bits of a value under another type.
+#define BITS(name, to, from) INLINE to name(from x) { return __builtin_bit_cast(to, x); }
+BITS(__int_as_float, float, int)
+BITS(__uint_as_float, float, unsigned)
+BITS(__float_as_int, int, float)
+BITS(__float_as_uint, unsigned, float)
+BITS(__longlong_as_double, double, long long)
+BITS(__double_as_longlong, long long, double)
+INLINE bool isnan(float x) { return x != x; }
+INLINE bool isinf(float x) { return fabsf(x) == __builtin_inff(); }
+INLINE float __ldg(const float* place) { return *place; }
+INLINE int __ldg(const int* place) { return *place; }
+INLINE float4 __ldg(const float4* place) { return *place; }

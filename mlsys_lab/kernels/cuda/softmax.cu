@@ -51,7 +51,8 @@ extern "C" __global__ void softmax_online(const float* x, float* y, int columns)
     for (int i = threadIdx.x; i < columns; i += THREADS) {
         float value = x[i], larger = fmaxf(top, value);
         // Equal maxima are not subtracted: that is NaN where both are infinite.
-        sum = (top == larger ? sum : sum * expf(top - larger)) + (value == larger ? 1.0f : expf(value - larger));
+        sum = top == larger ? sum : sum * expf(top - larger);
+        sum += value == larger ? 1.0f : expf(value - larger);
         top = larger;
     }
     float own = top;

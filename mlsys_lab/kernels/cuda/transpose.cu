@@ -1,5 +1,5 @@
-// The transpose of a matrix: reads and writes cannot both go along the rows, unless a tile turns in shared memory.
-// A block of 32 x 8 threads moves a tile of 32 x 32; y is (columns, rows), x is (rows, columns).
+// The transpose of a matrix: reads and writes cannot both go along the rows, unless a tile turns in shared
+// memory. A block of 32 x 8 threads moves a tile of 32 x 32; y is (columns, rows), x is (rows, columns).
 
 constexpr int TILE = 32, STEP = 8;
 
