@@ -5,8 +5,9 @@ hardware would do, line by line.
 """
 
 from mlsys_lab.kernels.frontend import CompileError, NoFrontEnd
+from mlsys_lab.kernels.engine import install
 from mlsys_lab.kernels.launch import CudaKernel
 from mlsys_lab.kernels.ptx.table import NotSimulated
 from mlsys_lab.kernels.report import Report
 
-__all__ = ["CompileError", "CudaKernel", "NoFrontEnd", "NotSimulated", "Report"]
+__all__ = ["CompileError", "CudaKernel", "NoFrontEnd", "NotSimulated", "Report", "install"]

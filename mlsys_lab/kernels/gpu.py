@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ def run_on_gpu(
         raise RuntimeError(f"no GPU: CuPy is not installed; {REMEDY}") from None
     if not cupy.cuda.is_available():
         raise RuntimeError(f"no GPU: CuPy sees none; {REMEDY}")
-    kernel = cupy.RawModule(code=source, options=("-std=c++17",)).get_function(name)
+    kernel = function_of(cupy, source, name)
     if shared > 48 << 10:
         kernel.max_dynamic_shared_size_bytes = shared
     there = [cupy.asarray(a) if isinstance(a, np.ndarray) else as_scalar(a) for a in arguments]
@@ -39,8 +40,14 @@ def run_on_gpu(
             given[...] = cupy.asnumpy(made)
 
 
+@cache
+def function_of(cupy: Any, source: str, name: str) -> Any:
+    """A kernel, compiled once for the process."""
+    return cupy.RawModule(code=source, options=("-std=c++17",)).get_function(name)
+
+
 def as_scalar(value: Any) -> Any:
-    """A Python number as CUDA's int or float."""
-    if isinstance(value, bool | np.generic | bytes):
+    """A Python number as CUDA's int or float; what lies on the GPU already stays as it is."""
+    if isinstance(value, bool | np.generic | bytes) or hasattr(value, "__cuda_array_interface__"):
         return value
     return np.int32(value) if isinstance(value, int) else np.float32(value)

@@ -162,8 +162,14 @@ def flash(go: Launcher, q: Any, k: Any, v: Any, causal: bool) -> tuple[Any, Any]
 
 def attention_backward(go: Launcher, q: Any, k: Any, v: Any, grad: Any, *, causal: bool = True) -> Any:
     """Gradients of q, k and v, for the gradient of the output."""
+    return attention_gradients(go, q, k, v, grad, *flash(go, q, k, v, causal), causal)
+
+
+def attention_gradients(
+    go: Launcher, q: Any, k: Any, v: Any, grad: Any, out: Any, lse: Any, causal: bool
+) -> tuple[Any, Any, Any]:
+    """The same from what the forward pass gave."""
     heads, n, head = attention_sizes(q)
-    out, lse = flash(go, q, k, v, causal)
     delta, dq, dk, dv = empty((heads, n), q), empty(q.shape, q), empty(q.shape, q), empty(q.shape, q)
     grid, rest = (blocks_for(n, 32), heads), (n, head, 1 / math.sqrt(head), int(causal))
     go("attention_delta", blocks_for(heads * n, 4), out, grad, delta, heads * n, head)
