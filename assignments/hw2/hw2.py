@@ -405,8 +405,8 @@ if all(solved(f"hw2.q1{part}") for part in "abcde"):
     bound(ax, 1e-6, "a wrong rule lies above")
     ax.set(yscale="log", ylim=(1e-16, 1), ylabel="difference from nudging (share)")
     off = [name for name, error in errors.items() if not error < 1e-6]
-    said = f"{', '.join(off)} disagree" if off else f"all agree to {max(errors.values()):.0e}"
-    ax.set_title(f"Measured: your rules and nudging, {said}")
+    agreed = f"your rules agree with nudging to {max(errors.values()):.0e}"
+    ax.set_title("Measured: " + (f"nudging disagrees with {', '.join(off)}" if off else agreed))
     show(fig)
 else:
     print("This figure waits for q1a to q1e.")
@@ -1520,7 +1520,7 @@ if solved("hw2.q5a") and solved("hw2.q5c"):
     ax.legend(loc="upper center")
     least, most = min(measured), max(measured)
     best_length = lengths[measured.index(least)]
-    ax.set_title(f"Measured: segments of {best_length} hold least, {least:.0f} values of {most:.0f}")
+    ax.set_title(f"Measured: segments of {best_length} steps hold least, {least:.0f} values of {most:.0f}")
     show(fig)
 else:
     print("This figure waits for q5a and q5c.")
