@@ -1519,8 +1519,8 @@ if solved("hw2.q5a") and solved("hw2.q5c"):
     ax.set(xlabel="steps in a segment, chain of 24", ylabel="peak (values)", ylim=(0, None))
     ax.legend(loc="upper center")
     least, most = min(measured), max(measured)
-    best_length = lengths[measured.index(least)]
-    ax.set_title(f"Measured: segments of {best_length} steps hold least, {least:.0f} values of {most:.0f}")
+    length = lengths[measured.index(least)]
+    ax.set_title(f"Measured: segments of {length} steps hold least, {least:.0f} values of {most:.0f}")
     show(fig)
 else:
     print("This figure waits for q5a and q5c.")
