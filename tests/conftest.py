@@ -31,7 +31,7 @@ REMEDIES = {
     "sandbox": "bubblewrap (Debian: apt-get install bubblewrap); `mlsys-lab doctor` says more",
     "browser": "Chromium (Debian: apt-get install chromium fonts-dejavu-core) and `pip install playwright`",
     "index": "a package index that pip can reach",
-    "packages": "`python3 lab.py test` installs what the labs compare with (torch, tensorflow, NVIDIA's compiler)",
+    "packages": "`python3 lab.py test` installs what labs need (torch, tensorflow, NVIDIA's compiler)",
 }
 #: What a lab's header names, where it is imported under another name.
 MODULES = {"scikit-learn": "sklearn"}
@@ -104,8 +104,8 @@ clean_start = 2
 preload = ["numpy"]
 [limits]
 call_s = 1
-question_s = 3
-submission_s = 12
+question_s = 6
+submission_s = 20
 memory_mb = 512
 [questions.q1]
 title = "Double"
