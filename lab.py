@@ -24,14 +24,15 @@ EXTRAS = {
     "check": ["lab"],
     "submit": ["lab", "grade"],
     "grade": ["grade"],
-    "verify": ["lab", "grade", "torch", "tf"],
+    "verify": ["lab", "grade", "torch", "tf", "kernels"],
     "release": ["release"],
-    "test": ["test", "torch", "tf"],
+    "test": ["test", "torch", "tf", "kernels"],
+    "kernel": ["kernels"],
 }
 
 # Megabytes on disk once installed, measured on Linux x86-64 with Python 3.11 (see CONTRIBUTING.md).
 BASE_MB = 250
-EXTRA_MB = {"lab": 390, "grade": 290, "release": 20, "test": 670, "torch": 860, "tf": 1440}
+EXTRA_MB = {"lab": 390, "grade": 290, "release": 20, "test": 670, "torch": 860, "tf": 1440, "kernels": 180}
 
 # PyTorch's own index of builds without CUDA: a tenth of the size on a machine without an NVIDIA GPU.
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -117,7 +118,7 @@ def fingerprint(source):
 
 def megabytes(extras):
     """What an environment with these extras takes: the first ones overlap, the frameworks add up."""
-    frameworks = ("torch", "tf")
+    frameworks = ("torch", "tf", "kernels")
     overlapping = [EXTRA_MB.get(e, 0) for e in extras if e not in frameworks]
     return BASE_MB + max(overlapping + [0]) + sum(EXTRA_MB[e] for e in extras if e in frameworks)
 

@@ -25,7 +25,7 @@ SYSTEMS = {
     ("win32", "AMD64"): ["win_amd64"],
 }
 PYTHONS = ("3.11", "3.12", "3.13")
-EXTRAS = ("lab", "grade", "release", "browser", "tf")
+EXTRAS = ("lab", "grade", "release", "browser", "tf", "kernels")
 
 
 def wanted(system: str, machine: str, python: str) -> list[str]:

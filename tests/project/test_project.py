@@ -174,12 +174,23 @@ def test_readme_names_only_commands_that_exist():
     code = "import sys; sys.argv = ['mlsys-lab', '--help']; from mlsys_lab.cli import main; main()"
     help_text = run(sys.executable, "-c", code).stdout
     listed = set(re.findall(r"^  ([a-z]+)  ", help_text, re.MULTILINE))
-    assert listed == {"open", "check", "submit", "grade", "verify", "release", "doctor", "test", "demo"}
+    assert listed == {
+        "open",
+        "check",
+        "submit",
+        "grade",
+        "verify",
+        "release",
+        "doctor",
+        "test",
+        "demo",
+        "kernel",
+    }
     assert said <= listed
 
 
 @pytest.mark.parametrize(
-    "command", ["open", "check", "submit", "grade", "verify", "release", "doctor", "test", "demo"]
+    "command", ["open", "check", "submit", "grade", "verify", "release", "doctor", "test", "demo", "kernel"]
 )
 def test_every_command_has_help_with_an_example(command):
     code = (
