@@ -51,7 +51,7 @@ def test_every_element_is_in_one_part(student, rng):
     for n, grid, block in ((4096, 2, 64), (1000, 1, 32), (999, 3, 96), (20, 1, 64)):
         x, out = whole(rng, n), np.full(grid * block, 7, np.float32)
         examined(student.stride_sum(), "stride_sum", grid, block, x, out, n)
-        close(out.sum(), x.sum(), input={"n": n, "grid": grid, "block": block})
+        close(float(out.sum()), float(x.sum()), input={"n": n, "grid": grid, "block": block})
 
 
 @pytest.mark.question("q2")
@@ -137,7 +137,7 @@ def test_the_whole_array_is_summed(student, rng):
     for n, grid, block in ((4096, 16, 256), (5000, 2, 64), (1000, 3, 96), (40, 2, 64)):
         x, out = whole(rng, n), np.zeros(1, np.float32)
         examined(student.grid_sum(), "grid_sum", grid, block, x, out, n)
-        close(out[0], x.sum(), input={"n": n, "grid": grid, "block": block})
+        close(float(out[0]), float(x.sum()), input={"n": n, "grid": grid, "block": block})
 
 
 @pytest.mark.question("q5")
@@ -147,7 +147,7 @@ def test_a_warp_adds_to_the_result_once(student, rng):
     n, grid = 16_384, 8
     x, out = whole(rng, n), np.zeros(1, np.float32)
     report = examined(student.grid_sum(), "grid_sum", grid, THREADS, x, out, n)
-    close(out[0], x.sum(), input={"n": n, "grid": grid, "block": THREADS})
+    close(float(out[0]), float(x.sum()), input={"n": n, "grid": grid, "block": THREADS})
     added, warps = report.global_stores.bytes // 4, grid * THREADS // 32
     assert added <= warps, f"{added} additions to the result by {warps} warps: one a warp is enough"
     sectors, shared = report.global_loads.sectors, report.shared.wavefronts

@@ -40,7 +40,8 @@ def examined(source: Any, name: str, grid: Any, block: Any, *arguments: Any, rac
     try:
         report = CudaKernel(source, name)[grid, block](*arguments, steps=STEPS)
     except CompileError as error:
-        raise AssertionError(f"it does not compile: {quoted(source, str(error))}") from None
+        first = str(error).split("; line ")[0]  # what follows mostly follows from it
+        raise AssertionError(f"it does not compile: {quoted(source, first)}") from None
     except (TypeError, ValueError) as error:
         raise AssertionError(f"{name} cannot be launched: {error}") from None
     assert report is not None
