@@ -24,10 +24,10 @@ EXTRAS = {
     "check": ["lab"],
     "submit": ["lab", "grade"],
     "grade": ["grade"],
+    "kernel": ["kernels"],
     "verify": ["lab", "grade", "torch", "tf", "kernels"],
     "release": ["release"],
     "test": ["test", "torch", "tf", "kernels"],
-    "kernel": ["kernels"],
 }
 
 # Megabytes on disk once installed, measured on Linux x86-64 with Python 3.11 (see CONTRIBUTING.md).

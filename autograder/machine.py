@@ -26,7 +26,7 @@ FRAMEWORKS = {
 }
 #: The compiler of CUDA C++ where NVIDIA publishes none.
 CLANG = ("ziglang==0.17.1", 410)
-NVRTC_PLATFORMS = (("Linux", "x86_64"), ("Windows", "AMD64"))
+NVRTC_SYSTEMS = ("Linux", "Windows")
 #: Packages of which one is enough; PyTorch's build for CUDA brings NVIDIA's along.
 COMPILERS = ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12", "ziglang")
 #: The same without CUDA's part, which TensorFlow publishes under a name of its own for one platform.
@@ -114,7 +114,7 @@ def required(framework: str, system: str, processor: str) -> tuple[str, int]:
     requirement, megabytes = FRAMEWORKS[framework]
     if framework == "tensorflow" and (system, processor) == TENSORFLOW_CPU[:2]:
         requirement = TENSORFLOW_CPU[2]
-    if framework == "nvrtc" and (system, processor) not in NVRTC_PLATFORMS:
+    if framework == "nvrtc" and system not in NVRTC_SYSTEMS:
         return CLANG
     return requirement, megabytes
 

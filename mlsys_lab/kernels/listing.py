@@ -77,7 +77,8 @@ STYLE = """
 .kernel td.number { color: #595959 }
 .kernel th { color: #444; font-weight: 600; text-align: right }
 .kernel-problem { color: #8a1c00; font: 14px/1.5 sans-serif; margin: .2em 0 }
-.kernel-total { font: 14px/1.5 sans-serif; border-collapse: collapse; margin: .4em 0; color: #111; background: #fff }
+.kernel-total { font: 14px/1.5 sans-serif; border-collapse: collapse; margin: .4em 0; color: #111;
+  background: #fff }
 .kernel-total td { padding: 0 .8em 0 0; text-align: left }
 .kernel-note { font: 12px/1.4 sans-serif; color: #595959; max-width: 60em }
 """

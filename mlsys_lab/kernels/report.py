@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -168,6 +169,9 @@ def flops_of(op: tuple[str, ...]) -> int:
     kind = op[-1]
     if not kind.startswith(("f", "bf")):
         return 0
+    shape = re.search(r"\.m(\d+)n(\d+)k(\d+)\.", ".".join(op))
+    if shape and "mma" in (op[0], op[1]):  # a warp's product, by 32 lanes
+        return 2 * int(shape[1]) * int(shape[2]) * int(shape[3]) // 32
     pairs = 2 if kind.endswith("x2") else 1
     if op[0] in ("fma", "mad"):
         return 2 * pairs
@@ -209,6 +213,8 @@ def class_of(op: tuple[str, ...]) -> str:
         return "barrier"
     if head in ("shfl", "vote", "match", "redux", "activemask"):
         return "warp"
+    if "mma" in op[:2] or head in ("wmma", "ldmatrix"):
+        return "tensor core"
     if flops_of(op):
         return "float"
     return "move and convert" if head in ("mov", "cvt", "cvta", "selp", "prmt") else "integer and logic"

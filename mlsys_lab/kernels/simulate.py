@@ -7,6 +7,7 @@ import numpy as np
 from mlsys_lab.kernels.ptx.counts import Counts
 from mlsys_lab.kernels.ptx.machine import Limits, Machine, Stopped
 from mlsys_lab.kernels.ptx.memory import Arena
+from mlsys_lab.kernels.ptx.order import MOST_BLOCKS, Order
 from mlsys_lab.kernels.ptx.program import Program
 from mlsys_lab.kernels.ptx.races import Found, Race, Shadow
 from mlsys_lab.kernels.report import Report
@@ -37,7 +38,9 @@ def simulate(
     granule = min([4, *(a.size for a in program.accesses.values() if a.space == "shared")])
     across = None
     if any(a.space in ("global", "") for a in program.accesses.values()):
-        across = Shadow(-(-len(arena.data) // program.finest), threads, across=not program.has_fence)
+        order = Order(blocks, threads) if program.has_fence and blocks <= MOST_BLOCKS else None
+        known = order is not None or not program.has_fence
+        across = Shadow(-(-len(arena.data) // program.finest), threads, across=known, order=order)
     symbols = {**program.shared, **program.local, **arena.symbols}
     stopped, races = "", list[Race]()
     with np.errstate(all="ignore"):
@@ -50,6 +53,7 @@ def simulate(
                 machine.granule = granule
                 machine.shadow_shared = Shadow(-(-len(machine.shared) // granule), threads, across=False)
             machine.shadow_global, machine.fine = across, program.finest
+            machine.order = across.order if across is not None else None
             machine.values |= {name: np.uint64(at) for name, at in symbols.items()}
             machine.start(program, Limits(steps))
             try:

@@ -75,7 +75,7 @@ def test_the_build_that_fits_is_installed_and_its_size_said(
     [
         ("Linux", "x86_64", *machine.FRAMEWORKS["nvrtc"]),
         ("Windows", "AMD64", *machine.FRAMEWORKS["nvrtc"]),
-        ("Linux", "aarch64", *machine.CLANG),
+        ("Linux", "aarch64", *machine.FRAMEWORKS["nvrtc"]),
         ("Darwin", "arm64", *machine.CLANG),
     ],
 )

@@ -39,6 +39,8 @@ def test_wmma_multiplies_whatever_way_its_operands_lie(a_layout, b_layout):
     want = 2 * ((x if a_layout == "row" else x.T) @ (y if b_layout == "row" else y.T) + 1)
     np.testing.assert_allclose(c, want, rtol=1e-5, atol=1e-5)
     assert report.errors == report.races == []
+    assert report.flops == 2 * 16**3 + 256  # and the doubling of each result
+    assert report.classes["tensor core"] == 4
 
 
 @pytest.mark.parametrize("kind", ["bf16", "f16"])

@@ -295,6 +295,27 @@ def test_a_spin_lock_ends_and_a_lock_that_nobody_releases_is_given_up():
     assert [e.kind for e in stuck.errors] == ["step_limit"]
 
 
+@pytest.mark.parametrize("spin", ["", "if (atomicAdd(count, 0) < 0) return;"])
+def test_lanes_that_part_in_a_long_loop_meet_again_before_each_shuffle(spin):
+    source = f"""extern "C" __global__ void k(const float* x, float* y, int* count, int n) {{
+        float sum = 0.0f;
+        for (int i = 0; i < n; ++i) {{
+            float value = 0.0f;
+            if (threadIdx.x % 3 == i % 3) value = x[i * 64 + threadIdx.x];
+            if (threadIdx.x % 5 == 1) value += expf(x[i]);
+            {spin}
+            for (int half = 16; half > 0; half /= 2) value += __shfl_xor_sync(0xffffffff, value, half);
+            sum += value;
+        }}
+        y[threadIdx.x] = sum;
+    }}"""
+    n, x, y = 200, np.random.default_rng(0).random(200 * 64).astype(np.float32), floats(64)
+    launch(source, 1, 64, x, y, np.zeros(1, np.int32), n)
+    t, i = np.arange(64), np.arange(n)[:, None]
+    parts = np.where(t % 3 == i % 3, x.reshape(n, 64), 0) + np.where(t % 5 == 1, np.exp(x[:n, None]), 0)
+    np.testing.assert_allclose(y, parts.reshape(n, 2, 32).sum(axis=(0, 2)).repeat(32), rtol=1e-5)
+
+
 def test_a_barrier_that_some_never_reach_is_a_deadlock():
     source = """extern "C" __global__ void k(volatile int* flag, int* y) {
         if (threadIdx.x == 0) { __syncthreads(); y[0] = 1; }
@@ -350,3 +371,49 @@ def test_the_warp_computes_together():
     assert (got[6] == 496).all()
     assert (got[7] == -1).all()
     np.testing.assert_array_equal(got[8], np.where(t + 4 < 32, v[np.minimum(t + 4, 31)], v))
+
+
+LAST_BLOCK = """extern "C" __global__ void k(
+    const float* x, volatile float* part, float* y, unsigned* count) {
+    __shared__ bool last;
+    int t = threadIdx.x;
+    if (t == 0) {
+        part[blockIdx.x] = x[blockIdx.x];
+        FENCE
+        last = atomicAdd(count, 1u) == gridDim.x - 1;
+    }
+    __syncthreads();
+    if (last && t == 0) {
+        float sum = 0;
+        for (int i = 0; i < gridDim.x; i++) sum += ((float*)part)[i];
+        y[0] = sum;
+    }
+}"""
+LOCK = """extern "C" __global__ void k(int* lock, int* sum) {
+    if (threadIdx.x == 0) {
+        while (atomicCAS(lock, 0, 1) != 0);
+        FENCE
+        sum[0] = sum[0] + 1;
+        FENCE
+        atomicExch(lock, 0);
+    }
+}"""
+
+
+def test_the_last_block_sums_cleanly_with_a_fence_and_races_without():
+    x = floats(6)
+    for fence, clean in (("__threadfence();", True), ("", False)):
+        y = np.zeros(1, np.float32)
+        source = LAST_BLOCK.replace("FENCE", fence)
+        report = launch(source, 6, 32, x, np.zeros(6, np.float32), y, np.zeros(1, np.uint32))
+        assert y[0] == 15
+        assert report.errors == []
+        assert (report.races == []) is clean, [r.message for r in report.races]
+
+
+def test_a_spin_lock_is_clean_with_fences_and_races_without():
+    for fence, clean in (("__threadfence();", True), ("", False)):
+        total = np.zeros(1, np.int32)
+        report = launch(LOCK.replace("FENCE", fence), 5, 32, np.zeros(1, np.int32), total)
+        assert total[0] == 5
+        assert (report.races == []) is clean, [r.message for r in report.races]

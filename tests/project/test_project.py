@@ -168,30 +168,20 @@ def test_no_file_of_the_packages_is_longer_than_350_lines():
     assert long == {}
 
 
+COMMANDS = ["open", "check", "submit", "grade", "verify", "release", "doctor", "test", "demo", "kernel"]
+
+
 def test_readme_names_only_commands_that_exist():
     text = (ROOT / "README.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text()
     said = set(re.findall(r"(?:lab\.py|mlsys-lab) ([a-z]+)", text))
     code = "import sys; sys.argv = ['mlsys-lab', '--help']; from mlsys_lab.cli import main; main()"
     help_text = run(sys.executable, "-c", code).stdout
     listed = set(re.findall(r"^  ([a-z]+)  ", help_text, re.MULTILINE))
-    assert listed == {
-        "open",
-        "check",
-        "submit",
-        "grade",
-        "verify",
-        "release",
-        "doctor",
-        "test",
-        "demo",
-        "kernel",
-    }
+    assert listed == set(COMMANDS)
     assert said <= listed
 
 
-@pytest.mark.parametrize(
-    "command", ["open", "check", "submit", "grade", "verify", "release", "doctor", "test", "demo", "kernel"]
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command):
     code = (
         f"import sys; sys.argv = ['mlsys-lab', {command!r}, '--help']; from mlsys_lab.cli import main; main()"

@@ -198,6 +198,11 @@ class Memory(Warp):
         if shadow is None:
             return
         stamps = self.stamps(shadow, place)
+        if self.order is not None and shadow is self.shadow_global and (access.atomic or access.acquires):
+            who = place + self.first * self.threads
+            self.order.meet(at // self.fine, who, bool(access.atomic))
+            if access.acquires:
+                return  # reading what others write is what it is for
         granule = self.granule if shadow is self.shadow_shared else self.fine
         for part in range(0, max(access.size, granule), granule):
             where = (at + part) // granule

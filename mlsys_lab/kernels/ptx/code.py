@@ -117,6 +117,7 @@ class Access:
     line: int
     store: bool = False
     atomic: str = ""
+    acquires: bool = False
 
     @property
     def size(self) -> int:

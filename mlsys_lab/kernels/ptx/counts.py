@@ -47,7 +47,6 @@ class Counts:
     traffic: dict[tuple[int, str], Traffic] = field(default_factory=dict)
     errors: list[Error] = field(default_factory=list)
     printed: list[str] = field(default_factory=list)
-    fences: bool = False
 
     def executed(self, block: int, lanes: int, warps: int) -> None:
         self.lanes[block] += lanes

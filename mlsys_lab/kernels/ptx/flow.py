@@ -27,7 +27,7 @@ class Block:
         target: where a taken branch goes: an index of a block; the number of blocks stands for the exit.
         after: the block behind it.
         closing: the ending instruction, if it has one.
-        meeting: an instruction of a whole warp that it begins with; the lanes that it names wait for each other.
+        meeting: an instruction of a whole warp that it begins with: the lanes that it names wait for all.
         rank: see the module.
         reads, writes: registers that it reads before it writes them, and that it writes and others read.
     """

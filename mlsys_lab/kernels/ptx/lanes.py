@@ -13,6 +13,7 @@ import numpy as np
 from mlsys_lab.kernels.ptx.counts import Counts
 from mlsys_lab.kernels.ptx.flow import Block
 from mlsys_lab.kernels.ptx.memory import GLOBAL, LOCAL, SHARED, WINDOW, Arena
+from mlsys_lab.kernels.ptx.order import Order
 from mlsys_lab.kernels.ptx.races import Shadow
 
 WARP = 32
@@ -66,6 +67,7 @@ class Lanes:
         self.sub_interval = np.zeros(blocks * self.threads // WARP, np.int64)
         self.shadow_shared: Shadow | None = None
         self.shadow_global: Shadow | None = None
+        self.order: Order | None = None
         self.granule = self.fine = 4  # bytes that the shadows of shared and of global memory tell apart
         self.watched: set[int] = set()
         self.reads: list[tuple[np.ndarray, np.ndarray, int]] = []
@@ -181,8 +183,11 @@ class Lanes:
         self.interval[slice(None) if blocks is None else blocks] += 1
         self.stamped = None
 
-    def fence(self, line: int) -> None:
-        self.counts.fences = True
+    def fence(self, guard: Any) -> None:
+        """Threads run a fence."""
+        if self.order is not None:
+            place, _ = self.current(guard)
+            self.order.fence(place + self.first * self.threads)
 
     def printf(self, text: Any, values: Any, guard: Any) -> None:
         """The text at an address with its values in local memory; lanes in order."""

@@ -46,6 +46,7 @@ class Machine(TensorCore):
         self.waits = np.full(count, -1, np.int32)  # the block of code whose barrier a lane waits at
         self.stamp = np.zeros(count, np.int64)
         self.steps = self.patient_until = 0
+        self.may_spin = program.may_spin
         self.patient = self.place[:0]
         self.together = 0  # where all lanes are, or -1
 
@@ -121,10 +122,9 @@ class Machine(TensorCore):
     def waiting_for_the_warp(self) -> np.ndarray:
         """Lanes at an instruction of their warp that some lane which it names has not reached."""
         waiting = np.zeros(len(self.place), bool)
-        for here in self.program.meetings:
-            rows = np.flatnonzero((self.at == here) & (self.waits < 0))
-            if not len(rows):
-                continue
+        there = self.program.meets[self.at] & (self.waits < 0)
+        for here in np.unique(self.at[there]):
+            rows = np.flatnonzero(there & (self.at == here))
             warps = self.place >> 5
             bit = np.uint64(1) << (self.place & 31).astype(np.uint64)
             alive = np.zeros(int(warps[-1]) + 1, np.uint64)
@@ -149,9 +149,13 @@ class Machine(TensorCore):
     def turn_of_the_patient(self, ready: np.ndarray) -> int:
         """Every so often those that waited longest run for a while: what they do may free the others.
 
+        Only where threads can wait for each other: elsewhere it would part lanes that are about to meet.
+
         Returns:
             The block of code that they are at, with `rows` set; -1 when it is not their turn.
         """
+        if not self.may_spin:
+            return -1
         if self.steps % PATIENCE == 0:
             candidates = np.flatnonzero(ready)
             oldest = candidates[np.argmin(self.stamp[candidates])]

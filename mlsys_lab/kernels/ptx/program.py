@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from mlsys_lab.kernels.ptx.code import Access, Immediate, Instruction, Kernel, Module
-from mlsys_lab.kernels.ptx.flow import Block, blocks_of
+from mlsys_lab.kernels.ptx.flow import Block, blocks_of, destinations, touched
 from mlsys_lab.kernels.ptx.pointers import watched
 from mlsys_lab.kernels.ptx.table import NotSimulated
 from mlsys_lab.kernels.ptx.translate import Translated, translate
@@ -35,7 +36,7 @@ class Program:
             a.size for a in self.accesses.values() if a.space in ("global", "") and a.index in self.watched
         ]
         self.finest = min([4, *near])
-        self.meetings = [i for i, b in enumerate(self.blocks) if b.meeting is not None]
+        self.meets = np.array([b.meeting is not None for b in self.blocks])
         closing = [b.closing if b.ends == "barrier" else None for b in self.blocks]
         self.barrier = np.array([constant(c, 0) for c in closing], np.int32)
         self.expected = np.array([constant(c, 1) for c in closing], np.int32)  # threads, 0: all that live
@@ -70,6 +71,16 @@ class Program:
     def shared_bytes(self, dynamic: int) -> int:
         """Shared memory of a block: its variables, and behind them what the launch asks for."""
         return max([self.static_shared, *(self.shared.values() if dynamic else ())]) + dynamic
+
+    @cached_property
+    def may_spin(self) -> bool:
+        """Whether a thread may wait for another: it asks an atomic for its result, or loads anew."""
+        reads = set().union(*(touched(i)[0] for i in self.kernel.code))
+        return any(
+            (i.op[0] == "atom" and destinations(i) & reads)
+            or (i.op[0] == "ld" and {"volatile", "acquire", "relaxed"} & set(i.op))
+            for i in self.kernel.code
+        )
 
     @property
     def has_fence(self) -> bool:

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from mlsys_lab.kernels.ptx.order import Order
+
 STEPS = 1 << 12  # `__syncwarp`s of a warp that are told apart within one interval
 NEVER = -1
 
@@ -63,11 +65,13 @@ class Shadow:
         granules: how many there are.
         threads: in a block, whole warps.
         across: whether blocks share it (global memory).
+        order: what fences order between blocks; None where there are none.
     """
 
     granules: int
     threads: int
     across: bool
+    order: Order | None = None
     found: list[Found] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -77,6 +81,8 @@ class Shadow:
         self.lines_of_writer = np.zeros(self.granules, np.int32)
         self.lines_of_reader = np.zeros(self.granules, np.int32)
         self.atomic = np.zeros(self.granules, bool)
+        size = self.granules if self.order is not None else 0
+        self.writers_release, self.readers_release = np.zeros(size, np.int32), np.zeros(size, np.int32)
 
     def stamps(self, who: np.ndarray, interval: Any, step: Any) -> np.ndarray:
         """Time and thread in one number.
@@ -89,8 +95,16 @@ class Shadow:
         time = np.minimum(interval, 1 << 18) * STEPS + np.minimum(step, STEPS - 1)
         return (np.asarray(time, np.int64) << 32) | who
 
-    def conflicts(self, old: np.ndarray, new: np.ndarray, several: np.ndarray | None) -> np.ndarray:
-        """Which of the earlier accesses `old` the accesses `new` are not ordered after."""
+    def conflicts(
+        self, old: np.ndarray, new: np.ndarray, several: np.ndarray | None, release: np.ndarray | None
+    ) -> np.ndarray:
+        """Which of the earlier accesses `old` the accesses `new` are not ordered after.
+
+        Args:
+            old, new: stamps.
+            several: of reads, whether there were more than the one that `old` names.
+            release: how often the earlier ones' blocks had handed on, where fences order blocks.
+        """
         mask = np.int64(0xFFFFFFFF)
         was, now = old & mask, new & mask
         unordered = old >= 0
@@ -101,10 +115,24 @@ class Shadow:
         same_step = (old >> 32) == (new >> 32)
         if several is None:
             within = interval & np.where(same_warp, same_step, True)
-            return unordered & other & np.where(same_block, within, self.across)
-        one_warp = interval & np.where(same_warp, same_step & (other | (several >= 1)), True)
-        within = np.where(several == 2, interval, one_warp)
-        return unordered & (other | (several > 0)) & np.where(same_block, within, self.across)
+        else:
+            one_warp = interval & np.where(same_warp, same_step & (other | (several >= 1)), True)
+            within = np.where(several == 2, interval, one_warp)
+            other = other | (several > 0)
+        found = unordered & other & np.where(same_block, within, self.across)
+        if release is not None and self.order is not None and found.any():
+            ask = np.flatnonzero(found & ~same_block)
+            blocks = was[ask] // self.threads, now[ask] // self.threads
+            found[ask] = ~self.order.before(blocks[0], release[ask], blocks[1])
+        return found
+
+    def releases(self, kept: np.ndarray, where: np.ndarray) -> np.ndarray | None:
+        return kept[where] if self.order is not None else None
+
+    def hand_on(self, kept: np.ndarray, where: np.ndarray, stamps: np.ndarray) -> None:
+        """Note how often the blocks of these accesses have handed on."""
+        if self.order is not None:
+            kept[where] = self.order.released[(stamps & np.int64(0xFFFFFFFF)) // self.threads]
 
     def read(self, where: np.ndarray, stamps: np.ndarray, line: int) -> None:
         """Note reads, so that writes that are not ordered after them are found."""
@@ -117,6 +145,7 @@ class Shadow:
             fresh &= (was < 0) | ((was & mask) // self.threads == (stamps & mask) // self.threads)
         self.reader[where] = stamps
         self.lines_of_reader[where] = line
+        self.hand_on(self.readers_release, where, stamps)
         last = self.reader[where]  # of lanes that read the same granule, one remains
         level = np.where((last & mask) // 32 == (stamps & mask) // 32, 1, 2).astype(np.uint8)
         level[last == stamps] = 0
@@ -134,7 +163,7 @@ class Shadow:
         before = self.writer[where]
         if not self.across and before.max() < interval_start(stamps):
             return
-        bad = self.conflicts(before, stamps, None)
+        bad = self.conflicts(before, stamps, None, self.releases(self.writers_release, where))
         if atomic:
             bad &= ~self.atomic[where]
         if bad.any():
@@ -146,12 +175,14 @@ class Shadow:
         """Note writes, and find accesses that they are not ordered after."""
         self.against_writers(where, stamps, line, "write-write", atomic)
         before = self.reader[where]
-        bad = self.conflicts(before, stamps, self.several[where])
+        bad = self.conflicts(before, stamps, self.several[where], self.releases(self.readers_release, where))
         if bad.any():
             self.report(where, before, stamps, bad, self.lines_of_reader, line, "read-write")
         self.writer[where] = stamps
         self.lines_of_writer[where] = line
+        self.hand_on(self.writers_release, where, stamps)
         self.atomic[where] = atomic
+        self.reader[where], self.several[where] = NEVER, 0  # whoever comes after this came after them
         if atomic:
             return
         last = self.writer[where]

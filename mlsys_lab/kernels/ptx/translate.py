@@ -141,7 +141,7 @@ class Writer:
         elif head in ("shfl", "vote", "match", "activemask", "redux", "bar", "barrier"):
             self.warp(one)
         elif head in ("membar", "fence"):
-            self.lines.append(f"M.fence({one.line})")
+            self.lines.append(f"M.fence({self.guard(one) or 'None'})")
         elif head in ("prefetch", "prefetchu", "nanosleep", "discard", "applypriority", "createpolicy"):
             pass
         elif head in MATRIX:
@@ -220,7 +220,9 @@ class Writer:
             atomic = next((p for p in one.op[1:] if p in ATOMIC), "")
             if not atomic or lanes > 1:
                 raise NotSimulated(f"line {one.line}: the instruction {one.name} is not simulated")
-        self.accesses[index] = Access(index, space, kind, lanes, one.line, store and not atomic, atomic)
+        acquires = one.op[0] == "ld" and bool({"volatile", "acquire", "relaxed"} & set(one.op))
+        stores = store and not atomic
+        self.accesses[index] = Access(index, space, kind, lanes, one.line, stores, atomic, acquires)
         access, guard = self.bind(self.accesses[index], "a"), self.guard(one) or "None"
         place = one.operands[0 if store else 1]
         where = f"{self.address(place, space)}, {place.offset}"
