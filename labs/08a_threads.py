@@ -554,4 +554,4 @@ except RuntimeError as reason:
 # Where this is wrong: the counts are those of PTX and of full requests; caches, clocks and what the assembler changes are
 # not simulated, and the wait of 500 cycles is assumed.
 #
-# The real system: [CUB's device-wide reduction](https://nvidia.github.io/cccl/cub/api/structcub_1_1DeviceReduce.html).
+# The real system: [CUB's device-wide reduction](https://nvidia.github.io/cccl/cub/api/file_cub_device_device_reduce.cuh.html).
