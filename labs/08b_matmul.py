@@ -65,10 +65,10 @@ import numpy as np
 
 # H100 SXM, NVIDIA's data sheet: float32 without tensor cores 67 TFLOP/s, memory 3.35 TB/s.
 peak, bandwidth = 67e12, 3.35e12
-uses = 2 ** np.arange(0, 11)  # of each float that is fetched; a multiply-add needs two of them
+uses = np.geomspace(1, 1024, 101)  # of each float that is fetched; a multiply-add needs two of them
 rate = np.minimum(peak, bandwidth * uses * 2 / 8)
 fig, ax = plt.subplots()
-ax.loglog(uses, rate / 1e12, "o-", color=PALETTE["memory"], label="limit set by the memory")
+ax.loglog(uses, rate / 1e12, color=PALETTE["memory"], label="limit set by the memory")
 bound(ax, peak / 1e12, "arithmetic: 67 TFLOP/s")
 ax.axvline(peak / bandwidth * 4, ls=":", color=PALETTE["idle"], label="80 uses")
 ax.legend(loc="lower right")
@@ -175,7 +175,7 @@ ax.barh(["naive", f"coalesced ({whose})"], sectors, 0.5, color=colors)
 prediction(ax, predicted_sectors, 0)
 ax.invert_yaxis()
 ax.set(xlabel="sectors per multiply-add of a warp", xlim=(0, 48))
-ax.set_title("The same work, a seventh of the traffic")
+ax.set_title("The same work, for 33 sectors or for 5")
 show(fig)
 
 
@@ -328,9 +328,10 @@ left.plot(lane, 33 * lane % 32, "x", color=PALETTE["yours"], label="rows of 33 w
 left.set(xlabel="lane", ylabel="bank of its word", ylim=(-2, 44))
 left.legend(loc="upper left", fontsize=8)
 left.set_title("One column, one bank")
-right.bar(["turned", f"padded ({whose})"], turns, 0.5, color=[PALETTE["memory"], PALETTE["yours"]])
-prediction(right, 0, predicted_wavefronts)
-right.set(ylabel="wavefronts per multiply-add", ylim=(0, 42))
+right.barh(["turned", f"padded\n({whose})"], turns, 0.5, color=[PALETTE["memory"], PALETTE["yours"]])
+prediction(right, predicted_wavefronts, 0)
+right.invert_yaxis()
+right.set(xlabel="wavefronts per multiply-add", xlim=(0, 70))
 right.set_title("A word of padding frees 31 turns")
 show(fig)
 
@@ -479,7 +480,7 @@ fig, ax = plt.subplots()
 ax.plot(theirs, color=PALETTE["reference"], lw=5, alpha=0.35, label="the library's product")
 ax.plot(yours, color=PALETTE["yours"], lw=1.5, label=f"CUDA on the simulator ({whose})")
 ax.legend()
-ax.set(xlabel="step", ylabel="loss (nats per image)", ylim=(0, 4.6))
+ax.set(xlabel="step", ylabel="loss (nats per image)", ylim=(0, 5))
 ax.set_title("It learns, on kernels of your own")
 show(fig)
 
