@@ -462,7 +462,7 @@ show(fig)
 # ## How the wait is hidden
 #
 # A scheduler of a multiprocessor issues one instruction per cycle, from any of up to 16 warps that does not wait. Say data
-# arrive after 500 cycles. Your loop was unrolled by the compiler: four loads leave together, then the warp waits once. How
+# arrive after 500 cycles. NVIDIA's compiler unrolls your loop: four loads leave together, then the warp waits once. How
 # many warps until the scheduler never idles?
 
 # %% tags=["predict"]

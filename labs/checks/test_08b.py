@@ -64,7 +64,7 @@ def test_the_tiles_are_read_without_conflict(student, rng):
     report, sectors, wavefronts = run(rng, student.tiled(), "tiled", 64, 32, 32)
     few("sectors read", sectors, 0.25, "first fetch through tiles")
     conflicts = report.shared.conflicts
-    assert conflicts == 0, f"{conflicts} wavefronts are bank conflicts: lanes should read along a row of bs"
+    assert conflicts == 0, f"{conflicts} wavefronts are bank conflicts: a warp stores and reads along a row of a tile"
     few("wavefronts", wavefronts, 2.1, "one for each of the two tiles")
 
 

@@ -14,8 +14,8 @@ from autograder.machine import is_installed
 from autograder.pair import read_source
 from autograder.reference import reference
 from autograder.run_tests import TestResult, run_tests
-from mlsys_lab.kernels import CudaKernel, Report, examined
-from mlsys_lab.kernels.frontend import to_ptx
+from mlsys_lab.kernels import CudaKernel, Report, examined, frontend
+from mlsys_lab.kernels.frontend import nvrtc, to_ptx
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECKS = [ROOT / "labs" / "checks" / "test_08a.py"]
@@ -140,7 +140,7 @@ def test_the_reference_passes(question):
         (None, "a text; got NoneType"),
         (
             'extern "C" __global__ void k(float* x) {\n  x[0] = ;\n}',
-            "it does not compile: line 2: expected an expression (`x[0] = ;`)",
+            "expression (`x[0] = ;`)",
         ),
         ('extern "C" __global__ void other(float* x) { x[0] = 1; }', "there is no kernel"),
     ],
@@ -152,11 +152,20 @@ def test_what_is_no_kernel_of_that_name_is_said_in_one_line(question, answer, sa
 
 
 @pytest.mark.parametrize("question", NAMES)
+def test_without_a_compiler_the_command_that_installs_one_is_said_in_one_line(question, monkeypatch):
+    monkeypatch.setattr(frontend, "nvrtc", lambda: None)
+    monkeypatch.setattr(frontend.importlib.util, "find_spec", lambda name: None)
+    first = results(question, lambda: kernel(question))[0]
+    assert first.message.startswith("NoFrontEnd: no compiler for CUDA C++ is installed: pip install")
+
+
+@pytest.mark.parametrize("question", NAMES)
 def test_an_empty_kernel_is_not_solved_yet(question):
     empty = kernel(question).split("{")[0] + "{  // nothing yet\n    }"
     assert all(r.message.startswith("NotImplementedError") for r in results(question, lambda: empty))
 
 
+@pytest.mark.skipif(nvrtc() is None, reason="another compiler than NVIDIA's")
 def test_an_endless_loop_ends_and_is_named():
     source = changed("q2", ("j += gridDim.x * blockDim.x", "j += 0"))
     (first, *_) = results("q2", lambda: source)
@@ -205,11 +214,13 @@ def test_all_ways_read_the_same_and_what_they_send_out_differs_256_fold():
     assert [r.global_stores.bytes // 4 for r in done] == [n, 64, 64, 64]
 
 
+@pytest.mark.skipif(nvrtc() is None, reason="another compiler than NVIDIA's")
 def test_the_compiler_unrolls_the_loop_by_four():
     body = to_ptx(kernel("q5"))
     assert body.count("ld.global") == 5  # four together, and one for what is left
 
 
+@pytest.mark.skipif(nvrtc() is None, reason="another compiler than NVIDIA's")
 def test_twelve_warps_hide_500_cycles_with_four_loads_in_flight():
     report = launched(kernel("q5"), 8, 256, 16_384, 1)
     work = 4 * report.instructions / report.global_loads.requests
