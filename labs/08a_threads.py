@@ -102,8 +102,8 @@ print(out)
 # ## Build 1: one thread, one element (6 minutes)
 #
 # Square each of `n` elements. There are at least `n` threads, and mostly more: blocks come whole. A thread without an
-# element must not touch memory: on a GPU it might change whatever lies behind the array, often without any error. About
-# 2 lines.
+# element must not touch memory: on a GPU it might change whatever lies behind the array, often without any error. Write
+# between the braces, about 2 lines.
 
 # %% nbgrader={"grade": false, "grade_id": "lab08a-q1", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def square():
@@ -148,8 +148,8 @@ report
 
 # %% [markdown]
 # The **report** of a launch says what each line costs. 32 neighbouring threads are a **warp**: they run an instruction
-# together. Their reads are one **request**, and memory answers in **sectors** of 32 bytes, 8 floats. `square` needs 4 per
-# request.
+# together. Their reads are one **request**, and memory answers in **sectors** of 32 bytes, 8 floats. `square` needs 4 for
+# a full warp.
 #
 # ## Predict
 #
@@ -242,8 +242,9 @@ show(fig)
 #
 # ## Build 3: a block shares (10 minutes)
 #
-# `__shared__` memory belongs to a block. Each thread stores one element there, or 0 where there is none, and thread 0 adds
-# them up. Warps run in any order: `__syncthreads()` lets none pass before all have arrived. About 7 lines.
+# `__shared__ float s[256];` in a kernel is memory of the whole block. Each thread stores one element there, or 0 where there
+# is none, and thread 0 adds them up. Warps run in any order: `__syncthreads()` lets none pass before all have arrived.
+# About 8 lines.
 
 # %% nbgrader={"grade": false, "grade_id": "lab08a-q3", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def block_sum():

@@ -184,7 +184,7 @@ show(fig)
 #
 # Still every warp fetches all of its numbers itself. A block of 32 x 32 threads makes 32 x 32 results: its 32 rows of `a`
 # serve all its columns. Step along $k$ by 32: each thread brings one number of `a` and one of `b` into shared memory, then
-# all multiply these two tiles. A barrier before reading, and one before the next tile is stored. About 12 lines.
+# all multiply these two tiles (`__shared__ float as[32][32];`). A barrier before reading, and one before the next tile is stored. About 12 lines.
 
 # %% nbgrader={"grade": false, "grade_id": "lab08b-q2", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def tiled():
