@@ -6,7 +6,6 @@ ends with what would enable it.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import textwrap
@@ -17,6 +16,7 @@ import pytest
 from hypothesis import settings
 
 import autograder.notebook_tools  # noqa: F401  before a test imports nbformat, which is slow otherwise
+from autograder.machine import is_installed
 
 # Several workers share the cores: threads of NumPy and scikit-learn in each would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -31,10 +31,14 @@ REMEDIES = {
     "sandbox": "bubblewrap (Debian: apt-get install bubblewrap); `mlsys-lab doctor` says more",
     "browser": "Chromium (Debian: apt-get install chromium fonts-dejavu-core) and `pip install playwright`",
     "index": "a package index that pip can reach",
+<<<<<<< HEAD
     "packages": "`python3 lab.py test` installs what labs need (torch, tensorflow, NVIDIA's compiler)",
+=======
+    "packages": "`python3 lab.py test` installs what the labs compare with (torch, tensorflow, NVRTC)",
+>>>>>>> lab08
 }
 #: What a lab's header names, where it is imported under another name.
-MODULES = {"scikit-learn": "sklearn"}
+MODULES = {"scikit-learn": "sklearn", "nvidia-cuda-nvrtc": "nvrtc"}
 _missing: set[str] = set()
 
 
@@ -76,7 +80,7 @@ def packages() -> Callable[..., None]:
     """Call it with the names in a lab's `needs`: the test needs them all."""
 
     def ask(*names: str) -> None:
-        need("packages", all(importlib.util.find_spec(MODULES.get(name, name)) for name in names))
+        need("packages", all(is_installed(MODULES.get(name, name)) for name in names))
 
     return ask
 

@@ -4,9 +4,10 @@
 hardware would do, line by line.
 """
 
+from mlsys_lab.kernels.examine import examined
 from mlsys_lab.kernels.frontend import CompileError, NoFrontEnd
 from mlsys_lab.kernels.launch import CudaKernel
 from mlsys_lab.kernels.ptx.table import NotSimulated
 from mlsys_lab.kernels.report import Report
 
-__all__ = ["CompileError", "CudaKernel", "NoFrontEnd", "NotSimulated", "Report"]
+__all__ = ["CompileError", "CudaKernel", "NoFrontEnd", "NotSimulated", "Report", "examined"]
