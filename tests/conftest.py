@@ -31,11 +31,7 @@ REMEDIES = {
     "sandbox": "bubblewrap (Debian: apt-get install bubblewrap); `mlsys-lab doctor` says more",
     "browser": "Chromium (Debian: apt-get install chromium fonts-dejavu-core) and `pip install playwright`",
     "index": "a package index that pip can reach",
-<<<<<<< HEAD
     "packages": "`python3 lab.py test` installs what labs need (torch, tensorflow, NVIDIA's compiler)",
-=======
-    "packages": "`python3 lab.py test` installs what the labs compare with (torch, tensorflow, NVRTC)",
->>>>>>> lab08
 }
 #: What a lab's header names, where it is imported under another name.
 MODULES = {"scikit-learn": "sklearn", "nvidia-cuda-nvrtc": "nvrtc"}
