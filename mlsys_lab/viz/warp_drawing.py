@@ -28,14 +28,15 @@ def percent(share: float) -> str:
 
 def listed(values: Iterable[int]) -> str:
     """Numbers in words; a row with one distance by its first two and its last."""
-    found = [int(v) for v in values]
+    found = list(dict.fromkeys(int(v) for v in values))
     if len(found) > 3 and len(set(np.diff(found).tolist())) == 1:
         return (
             f"{found[0]} to {found[-1]}"
             if found[1] - found[0] == 1
             else f"{found[0]}, {found[1]} to {found[-1]}"
         )
-    return ", ".join(map(str, found))
+    first = ", ".join(map(str, found[:8]))
+    return first if len(found) <= 8 else f"{first} and {len(found) - 8} others"
 
 
 def box(tone: str, *lines: str) -> dict[str, Any]:

@@ -21,15 +21,15 @@ LOOP = """extern "C" __global__ void columns(const float *x, float *out, int n) 
     out[threadIdx.x] = sum;
 }"""
 LINE = "for (int k = 0; k < n; k++) sum += x[32 * k + threadIdx.x];"
-TIMES, LOAD_CYCLES = 16, 24  # turns of that loop, and cycles of a load in the model
+TIMES = 16  # turns of that loop
 MODEL = (
-    f"Part 4, a model: one instruction per cycle, a load takes {LOAD_CYCLES} cycles (on a GPU hundreds). "
+    "Part 4, a model: one instruction per cycle, a load takes {} cycles (on a GPU hundreds). "
     "Warps run the instructions that the loop really ran. Dashed: waits for its load; thin: ready, another "
     "has the slot."
 )
 
 
-def turns() -> list[tuple[str, Scene]]:
+def turns(load_cycles: int) -> list[tuple[str, Scene]]:
     """Part 4: a model of warps that take turns while a load is under way."""
     ran, _, _ = listen(LOOP, WARP, np.ones(TIMES * WARP, np.float32), np.zeros(WARP, np.float32), TIMES)
     trace = ran[next(i for i, one in enumerate(ran) if is_global_load(one)) :]
@@ -39,7 +39,7 @@ def turns() -> list[tuple[str, Scene]]:
     steps: list[tuple[str, Scene]] = []
     for number, n in enumerate(counts):
         for switching in (False, True) if n > 1 else (True,):
-            model = take_turns(trace, n, load_cycles=LOAD_CYCLES, switching=switching)
+            model = take_turns(trace, n, load_cycles=load_cycles, switching=switching)
             mine = [
                 i for i, slot in enumerate(model.issued) if slot and slot[0] == 0 and is_global_load(slot[1])
             ]
@@ -57,7 +57,7 @@ def turns() -> list[tuple[str, Scene]]:
                     scene[f"small{slot[0]}-{c}"] = box("compute", slot[1].op[0])
             bars[f"bar{number}"] = bar(model.used, f"{told[number]}: {rate(model)}", *alone)
             if n > 1 and not switching:
-                alone = (f"switching off: {rate(model)}",)
+                alone = (f"switching off: {model.used:.0%}, {len(model.issued):,} cycles",)
                 bars[f"bar{number}"] = bar(model.used, told[number], *alone)
             how = told[number] + ("" if n == 1 else f", switching {'on' if switching else 'off'}")
             inside = sum(model.issued[c] is not None for c in window)
@@ -65,7 +65,7 @@ def turns() -> list[tuple[str, Scene]]:
                 f"{how}: {inside} of the 32 slots shown are used, in turn by {in_turn(model, window)}. "
                 f"In all {len(trace) * n:,} instructions, {rate(model)}."
             )
-            say = f"{'Model:' if steps else MODEL} {say}"
+            say = f"{'Model:' if steps else MODEL.format(load_cycles)} {say}"
             steps.append((say, scene | bars | {"code": label(LINE)}))
     return steps
 

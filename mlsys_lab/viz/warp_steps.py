@@ -7,7 +7,7 @@ over instructions that ran. After M. Harris, "Optimizing Parallel Reduction in C
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,19 +70,36 @@ TREES = {
 }
 
 
-def warp_steps() -> Stepper:
+def warp_steps(
+    *,
+    loads: Sequence[str] = ("i", "2 * i", "i + 1", "32 * i"),
+    words: Sequence[str] = ("t", "2 * t", "32 * t", "33 * t"),
+    load_cycles: int = 24,
+) -> Stepper:
     """What a warp does on a GPU, in four parts; every number is counted in a run on the simulator.
+
+    Args:
+        loads: at most four indices of x, 1,024 floats of global memory, in C, for lane i.
+        words: at most four indices of s, 1,056 floats of shared memory, for lane t.
+        load_cycles: cycles that a load takes in the model of the last part.
 
     Returns:
         A stepper.
 
     Raises:
+        CompileError: an index is no C++.
+        ValueError: no indices or too many, one outside the array for every lane, no cycle for a load.
         NoFrontEnd: no compiler for CUDA C++ is installed; names the command that installs one.
 
     Example:
         >>> viz.warp_steps().save("warp.html")  # doctest: +SKIP
     """
-    steps = [*coalescing(), *banks(), *trees(), *turns()]
+    if not (1 <= len(loads) <= 4 and 1 <= len(words) <= 4 and load_cycles > 0):
+        raise ValueError(
+            f"expected 1 to 4 loads, 1 to 4 words and a load of at least 1 cycle, got {len(loads)}, "
+            f"{len(words)} and {load_cycles}"
+        )
+    steps = [*coalescing(loads), *banks(words), *trees(), *turns(load_cycles)]
     geometry = shapes()
     first = {key: shape | steps[0][1].get(key, {}) for key, shape in geometry.items()}
     made, before = [Step(steps[0][0])], steps[0][1]
@@ -96,9 +113,8 @@ def warp_steps() -> Stepper:
     return Stepper("How a warp steps", INTRO, {k: Shape(**s) for k, s in first.items()}, made, SIZE)
 
 
-def coalescing() -> list[tuple[str, Scene]]:
+def coalescing(forms: Sequence[str]) -> list[tuple[str, Scene]]:
     """Part 1: which sectors of global memory the lanes of a load touch."""
-    forms = ("i", "2 * i", "i + 1", "32 * i")
     told = [f"x[{form}]" for form in forms]
     bars = waiting(told)
     head = (
@@ -140,9 +156,8 @@ def coalescing() -> list[tuple[str, Scene]]:
 BANK = "Part 2, shared memory: word w lies in bank w % 32, and a bank gives one word per wavefront."
 
 
-def banks() -> list[tuple[str, Scene]]:
+def banks(forms: Sequence[str]) -> list[tuple[str, Scene]]:
     """Part 2: which lanes meet in a bank of shared memory."""
-    forms = ("t", "2 * t", "32 * t", "33 * t")
     told = [f"s[{form}]" for form in forms]
     bars = waiting(told)
     head = (
@@ -150,27 +165,33 @@ def banks() -> list[tuple[str, Scene]]:
         | row("column", "bank", range(WARP))
         | {"askhead": label("asks s[ ]")}
     )
-    head |= {"head0": label("lanes that", "meet there")}
+    head |= {"head0": label("lanes that", "ask there")}
     steps = []
     for number, form in enumerate(forms):
         one = load(BANKS.replace("INDEX", form), "shared")
-        meet: dict[int, list[int]] = defaultdict(list)
+        meet: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
         for lane, word in zip(one.threads.tolist(), one.word.tolist(), strict=True):
-            meet[word % WARP].append(lane)
+            meet[word % WARP][word].append(lane)  # lanes that ask for one word share it
         scene = head | asks(one)
-        for bank, lanes in meet.items():
-            shown = lanes if len(lanes) <= ROWS else lanes[: ROWS - 1]
-            for r, lane in enumerate(shown):
-                scene[f"big{r * WARP + bank}"] = box("memory" if r else "compute", str(lane))
-            if len(shown) < len(lanes):
-                scene[f"big{(ROWS - 1) * WARP + bank}"] = box("memory", f"+{len(lanes) - len(shown)}")
+        for bank, there in meet.items():
+            all_ = list(there.values())
+            shown = all_ if len(all_) <= ROWS else all_[: ROWS - 1]
+            for r, lanes in enumerate(shown):
+                same = (f"+{len(lanes) - 1}",) if len(lanes) > 1 else ()
+                if r:
+                    scene[f"head{r}"] = label("and ask", "there too")
+                scene[f"big{r * WARP + bank}"] = box("memory" if r else "compute", str(lanes[0]), *same)
+            if len(shown) < len(all_):
+                hidden = len(all_) - len(shown)
+                scene[f"big{(ROWS - 1) * WARP + bank}"] = box("memory", f"{hidden}", "more")
         more = one.cost - one.ideal
         bars[f"bar{number}"] = bar(
             one.cost / WARP, f"{told[number]}: {some(one.cost, 'wavefront')}", f"{more} more than needed"
         )
         most = max(meet.values(), key=len)
-        bank = next(b for b, lanes in meet.items() if lanes is most)
-        who = f"Lanes {listed(most)} meet in bank {bank}" if more else "No two lanes meet"
+        bank = next(b for b, there in meet.items() if there is most)
+        lanes = [lane for sharing in most.values() for lane in sharing]
+        who = f"Lanes {listed(lanes)} meet in bank {bank}" if more else "No two words meet"
         say = (
             f"{told[number]}: lanes ask for words {listed(one.word)}, which lie in "
             f"{some(len(meet), 'bank')}: {listed(sorted(meet))}. {who}: "
@@ -215,9 +236,9 @@ def trees() -> list[tuple[str, Scene]]:
             h = halves_at(halves, count)
             say = (
                 f"h = {h}: {some(len(sums), 'thread')} add ({listed(sorted(sums))}), in "
-                f"{some(len({t // WARP for t in sums}), 'warp')}: {percent(active(now))} of the lanes of warps that run "
-                f"it. Their loads and stores take {sum(r.cost for r in now)} wavefronts, {conflicts(now)} more "
-                "than needed."
+                f"{some(len({t // WARP for t in sums}), 'warp')}: {percent(active(now))} of the lanes of "
+                f"warps that run it. Their loads and stores take {sum(r.cost for r in now)} wavefronts, "
+                f"{conflicts(now)} more than needed."
             )
             if count == 1:
                 say = f"{STORY[number]} {say}"
@@ -256,7 +277,10 @@ STORY = (
 def load(source: str, space: str, *arguments: Any) -> Request:
     """The last load from a space of memory in a kernel that one warp runs."""
     _, requests, _ = listen(source, WARP, *arguments, np.zeros(WARP, np.float32))
-    return [r for r in requests if r.space == space and r.op.startswith("ld")][-1]
+    found = [r for r in requests if r.space == space and r.op.startswith("ld")]
+    if not found:
+        raise ValueError(f"expected a load from {space} memory, got none: give an index within the array")
+    return found[-1]
 
 
 def active(requests: Iterable[Request]) -> float:
@@ -287,4 +311,4 @@ def asks(one: Request) -> Scene:
 
 
 def code(line: str, one: Request) -> Scene:
-    return {"code": label(f"{line}   the load in PTX: {one.op}")}
+    return {"code": label(f"{line} The load in PTX: {one.op}")}
