@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import subprocess
@@ -182,6 +183,14 @@ def test_warps_that_do_not_switch_wait_for_every_load_and_those_that_do_wait_les
             assert [slot[1] for slot in model.issued if slot and slot[0] == w] == trace
 
 
+@pytest.mark.parametrize("warps", [2, 4, 8])
+def test_the_slot_goes_round_the_warps_in_order(trace, warps):
+    issued = [slot for slot in take_turns(trace, warps, load_cycles=LOAD_CYCLES).issued if slot]
+    changes = [(a[0], b[0]) for a, b in itertools.pairwise(issued) if a[0] != b[0]]
+    assert len(changes) >= warps * TIMES
+    assert all((after - before) % warps == 1 for before, after in changes)
+
+
 def test_enough_warps_hide_a_load_wholly(trace):
     turn = len(trace) // TIMES  # instructions of a turn of the loop
     enough = -(-(turn + LOAD_CYCLES - 1) // turn)
@@ -207,7 +216,15 @@ def test_the_timeline_draws_one_instruction_per_used_slot_and_says_it_is_a_model
             assert [f"w{w}" for w in at_work] == list(state[f"ask{c}"].lines)
         assert f"{len(used)} of the 32 slots shown" in step.say
         on = "switching off" not in step.say
-        cycles = len(take_turns(trace, warps, load_cycles=LOAD_CYCLES, switching=on).issued)
+        issued = take_turns(trace, warps, load_cycles=LOAD_CYCLES, switching=on).issued
+        cycles = len(issued)
+        for c in range(32):
+            cycle = int(state[f"column{c}"].lines[0])
+            for w in range(warps):
+                # What comes behind a load needs it: dashed while the load is under way, and then no more.
+                last = [i for i, slot in enumerate(issued[:cycle]) if slot and slot[0] == w][-1:]
+                late = any(is_global_load(issued[i][1]) and cycle < i + LOAD_CYCLES for i in last)
+                assert (state[f"small{w}-{c}"].tone == "idle") == late
         assert f"{len(trace) * warps / cycles:.0%} of slots, {cycles:,} cycles" in step.say
     assert found == (1 if warps == 1 else 2)
 
