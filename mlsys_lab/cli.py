@@ -80,6 +80,7 @@ def demo(
 
     Example: mlsys-lab demo autograd
     """
+    from mlsys_lab.kernels import NoFrontEnd
     from mlsys_lab.viz.demos import DEMOS
 
     if not name:
@@ -92,7 +93,10 @@ def demo(
     path = out or Path("demos") / f"{name}.html"
     if path.suffix not in (".html", ".png"):
         raise _usage()(f"--out takes a name that ends in .html or .png, got {path}")
-    stepper = DEMOS[name]()
+    try:
+        stepper = DEMOS[name]()
+    except NoFrontEnd as error:
+        raise _usage()(f"the demo {name} runs kernels, and {error}") from None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         (stepper.filmstrip if path.suffix == ".png" else stepper.save)(path)

@@ -48,6 +48,13 @@ def need(tool: str, present: bool) -> None:
     pytest.skip(f"no {tool}: {REMEDIES[tool]}")
 
 
+def need_front_end() -> None:
+    """Skip the test, as `need` does, where no compiler of CUDA C++ is installed, NVIDIA's or clang."""
+    from mlsys_lab.kernels.frontend import nvrtc
+
+    need("packages", nvrtc() is not None or importlib.util.find_spec("ziglang") is not None)
+
+
 @pytest.fixture(scope="session")
 def sandboxed() -> str:
     """The level `namespaces`, where it works."""

@@ -14,6 +14,7 @@ import pytest
 
 from mlsys_lab import viz
 from mlsys_lab.viz.demos import DEMOS
+from tests.conftest import need_front_end
 
 QUIET = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -33,6 +34,14 @@ OUTSIDE = """() => [...document.querySelectorAll('g[id^="shape-"]')].filter(g =>
 
 pytestmark = [pytest.mark.browser]
 demos = pytest.mark.parametrize("name", sorted(DEMOS))
+
+
+@pytest.fixture(autouse=True)
+def front_end(request: pytest.FixtureRequest) -> None:
+    """The demo of a warp compiles kernels."""
+    call = getattr(request.node, "callspec", None)
+    if call is not None and "warp" in str(call.params.get("name")):
+        need_front_end()
 
 
 @pytest.fixture(scope="module")

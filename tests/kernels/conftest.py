@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import pytest
 
-from mlsys_lab.kernels.frontend import nvrtc
-from tests.conftest import need
+from tests.conftest import need_front_end
 
 
 @pytest.fixture(autouse=True)
 def front_end() -> None:
-    need("packages", nvrtc() is not None or importlib.util.find_spec("ziglang") is not None)
+    need_front_end()

@@ -16,9 +16,18 @@ import pytest
 import mlsys_lab.autograd as ag
 from mlsys_lab import viz
 from mlsys_lab.viz.demos import DEMOS
+from tests.conftest import need_front_end
 
 ROOT = Path(__file__).resolve().parents[2]
 demos = pytest.mark.parametrize("name", sorted(DEMOS))
+
+
+@pytest.fixture(autouse=True)
+def front_end(request: pytest.FixtureRequest) -> None:
+    """The demo of a warp compiles kernels."""
+    call = getattr(request.node, "callspec", None)
+    if call is not None and "warp" in str(call.params.get("name", call.params.get("program"))):
+        need_front_end()
 
 
 def line(shape: viz.Shape, start: str) -> str:
