@@ -52,7 +52,7 @@ def need_front_end() -> None:
     """Skip the test, as `need` does, where no compiler of CUDA C++ is installed, NVIDIA's or clang."""
     from mlsys_lab.kernels.frontend import nvrtc
 
-    need("packages", nvrtc() is not None or importlib.util.find_spec("ziglang") is not None)
+    need("packages", nvrtc() is not None or is_installed("ziglang"))
 
 
 @pytest.fixture(scope="session")
