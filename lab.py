@@ -100,10 +100,16 @@ def what_to_install():
     if os.path.exists(os.path.join(HERE, "pyproject.toml")):
         return ["-e", HERE], os.path.join(HERE, "pyproject.toml")
     folder = os.path.join(HERE, "wheels")
-    wheels = sorted(f for f in (os.listdir(folder) if os.path.isdir(folder) else []) if f.endswith(".whl"))
+    wheels = [f for f in (os.listdir(folder) if os.path.isdir(folder) else []) if f.endswith(".whl")]
     if not wheels:
         stop("there is neither pyproject.toml nor wheels/*.whl beside lab.py: get the whole folder again")
-    return [os.path.join(folder, wheels[-1])], os.path.join(folder, wheels[-1])
+    newest = os.path.join(folder, max(wheels, key=numbers))
+    return [newest], newest
+
+
+def numbers(name):
+    """The numbers in a wheel's name, by which its version is newer: as text 0.9 would come after 0.10."""
+    return [int(n) for n in re.findall(r"[0-9]+", name)]
 
 
 def fingerprint(source):

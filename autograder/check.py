@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from autograder.assignment import Assignment, UsageError, load_assignment
+from autograder.compare import counted
 from autograder.errors import NOT_RUN
 from autograder.local import LocalSession
 from autograder.reference import reference
@@ -131,9 +132,9 @@ def _correct(results: list[TestResult], assignment: Assignment) -> str:
     public = sum(r.points for r in results)
     asked = assignment.questions.get(results[0].question)
     if asked is None or asked.points <= public:
-        return f"correct, {_count(len(results), 'test')}, {_count(public, 'point')}"
+        return f"correct, {counted(len(results), 'test')}, {counted(public, 'point')}"
     rest = f"{public:g} of {asked.points:g} points; hidden tests decide on the rest"
-    return f"correct so far, {_count(len(results), 'public test')}, {rest}"
+    return f"correct so far, {counted(len(results), 'public test')}, {rest}"
 
 
 def _show_printed(text: str, most: int = 12) -> None:
@@ -157,7 +158,3 @@ def _assignment(name: str) -> Assignment:
     if not found.public:
         raise LookupError(f"{root} holds no checks for {name!r}: is the name right, and the folder complete?")
     return found
-
-
-def _count(n: float, noun: str) -> str:
-    return f"{n:g} {noun}" + ("" if n == 1 else "s")

@@ -142,6 +142,11 @@ def _kind(value: Any) -> str:
     return "None (is there a return?)" if value is None else f"a value of type {type(value).__name__}"
 
 
+def counted(n: float, noun: str) -> str:
+    """A number of things, as a message says it: `1 point`, `2.5 points`."""
+    return f"{n:g} {noun}" + ("" if n == 1 else "s")
+
+
 def _short(value: Any, limit: int = 80) -> str:
     text = " ".join(repr(value).split())
     return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -14,11 +14,21 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 #: What labs compare with, beyond the course itself: package -> (the tested version, MB on disk).
-FRAMEWORKS = {"torch": ("torch==2.13.0", 860), "tensorflow": ("tensorflow==2.21.0", 1440)}
+FRAMEWORKS = {
+    "torch": ("torch==2.13.0", 860),
+    "tensorflow": ("tensorflow==2.21.0", 1440),
+    "nvrtc": ("nvidia-cuda-nvrtc==13.5.37", 145),
+}
+#: The compiler of CUDA C++ where NVIDIA publishes none.
+CLANG = ("ziglang==0.17.1", 410)
+NVRTC_SYSTEMS = ("Linux", "Windows")
+#: Packages of which one is enough; PyTorch's build for CUDA brings NVIDIA's along.
+COMPILERS = ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12", "ziglang")
 #: The same without CUDA's part, which TensorFlow publishes under a name of its own for one platform.
 TENSORFLOW_CPU = ("Linux", "x86_64", "tensorflow-cpu==2.21.0")
 #: PyTorch's own index of builds without CUDA: a tenth of the size on a machine without an NVIDIA GPU.
@@ -75,12 +85,12 @@ def need(framework: str) -> Any:
         framework: a key of `FRAMEWORKS`.
 
     Returns:
-        The module.
+        The module; of a compiler, which is no module, nothing.
 
     Raises:
         RuntimeError: it could not be installed; pip's own words stand above.
     """
-    if importlib.util.find_spec(framework) is None:
+    if not is_installed(framework):
         requirement, megabytes = required(framework, platform.system(), platform.machine())
         print(f"Installing {framework}, about {megabytes} MB on disk, once", flush=True)
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
@@ -89,7 +99,14 @@ def need(framework: str) -> Any:
         if subprocess.run([*pip, *extra, requirement], check=False).returncode:
             raise RuntimeError(f"{framework} could not be installed: see above, then run this cell again")
         importlib.invalidate_caches()
-    return importlib.import_module(framework)
+    return importlib.import_module(framework) if framework != "nvrtc" else None
+
+
+def is_installed(framework: str) -> bool:
+    """Is a framework here? It is not imported."""
+    if framework != "nvrtc":
+        return importlib.util.find_spec(framework) is not None
+    return any(True for name in COMPILERS for _ in distributions(name=name))
 
 
 def required(framework: str, system: str, processor: str) -> tuple[str, int]:
@@ -97,6 +114,8 @@ def required(framework: str, system: str, processor: str) -> tuple[str, int]:
     requirement, megabytes = FRAMEWORKS[framework]
     if framework == "tensorflow" and (system, processor) == TENSORFLOW_CPU[:2]:
         requirement = TENSORFLOW_CPU[2]
+    if framework == "nvrtc" and system not in NVRTC_SYSTEMS:
+        return CLANG
     return requirement, megabytes
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from autograder.assignment import Assignment, UsageError, find
+from autograder.compare import counted
 from autograder.extract import run_slice
 from autograder.local import LocalSession
 from autograder.notebook import NotebookError, code_cells, sanitised
@@ -62,7 +63,10 @@ def check_notebook(notebook: Path | None, say: Callable[[str], Any]) -> bool:
     for line in errors:
         say(f"while reading the notebook: {line}")
     for question in dict.fromkeys(r.question for r in results):
-        say(_line([r for r in results if r.question == question], question, assignment))
+        asked = [r for r in results if r.question == question]
+        say(_line(asked, question, assignment))
+        for line in _both_sides(asked):
+            say(f"  {line}")
     say(_total(results, assignment))
     return all(r.passed for r in results)
 
@@ -104,7 +108,7 @@ def _total(results: list[TestResult], assignment: Assignment) -> str:
     score, most = sum(r.score for r in results), sum(r.points for r in results)
     rest = assignment.points - most
     more = f"; hidden tests and the clean start decide on {rest:g} more" if rest else ""
-    return f"{score:g} of {most:g} public points{more}"
+    return f"{score:g} of {counted(most, 'public point')}{more}"
 
 
 def _line(results: list[TestResult], question: str, assignment: Assignment) -> str:
@@ -113,15 +117,22 @@ def _line(results: list[TestResult], question: str, assignment: Assignment) -> s
         asked = assignment.questions.get(question)
         hidden = (asked.points if asked else 0.0) - sum(r.points for r in results)
         if hidden > 0:
-            return (
-                f"{question}: correct so far ({passed} public tests; hidden ones decide on {hidden:g} points)"
-            )
-        return f"{question}: correct ({passed} of {passed} tests)"
+            public, rest = counted(passed, "public test"), counted(hidden, "point")
+            return f"{question}: correct so far ({public}; hidden ones decide on {rest})"
+        return f"{question}: correct ({counted(passed, 'test')})"
     first = next(r for r in results if not r.passed)
     if all(r.passed or r.message.startswith("NotImplementedError") for r in results):
         return f"{question}: {_UNSOLVED}"
     share = f"{passed} of {len(results)} tests pass"
     return f"{question}: {share}. First that does not: {first.title}: {first.message}"
+
+
+def _both_sides(results: list[TestResult]) -> list[str]:
+    """Input, expected and yours of the first test that does not pass, where it compared values."""
+    from autograder.feedback import described
+
+    first = next((r for r in results if not r.passed), None)
+    return described(first.mismatch) if first is not None and first.mismatch is not None else []
 
 
 def _failing(results: list[TestResult]) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from autograder.assignment import Assignment, UsageError
 from autograder.classroom import opened_sandboxes
+from autograder.compare import counted
 from autograder.notebook import code_cells, sanitised
 from autograder.run_tests import TestResult, run_tests
 from autograder.sandbox import Sandbox
@@ -105,7 +106,9 @@ def _points(assignment: Assignment, results: Sequence[TestResult]) -> Finding:
     for question in assignment.questions.values():
         own = sum(r.points for r in results if r.question == question.id)
         if question.points and question.points != own:
-            said.append(f"{question.id}: {question.points:g} points by the marks, {own:g} by the tests run")
+            said.append(
+                f"{question.id}: {counted(question.points, 'point')} by the marks, {own:g} by the tests run"
+            )
     claim = f"its points add up to {assignment.points:g} ({public:g} of them in public tests)"
     return Finding(claim, not said, tuple(said))
 
@@ -145,7 +148,7 @@ def _mutants(workers: Sandbox, solved: Sequence[str], assignment: Assignment) ->
         detail = tuple(f"it keeps all points of {q}" for q in unhurt) or (
             () if killed_in else ("a line `# kills: q1a` is missing",)
         )
-        claim = f"mutant {path.stem} loses {lost:g} points, some in {', '.join(killed_in)}"
+        claim = f"mutant {path.stem} loses {counted(lost, 'point')}, some in {', '.join(killed_in)}"
         yield Finding(claim, bool(killed_in) and not unhurt, detail)
 
 

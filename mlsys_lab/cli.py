@@ -80,6 +80,7 @@ def demo(
 
     Example: mlsys-lab demo autograd
     """
+    from mlsys_lab.kernels import NoFrontEnd
     from mlsys_lab.viz.demos import DEMOS
 
     if not name:
@@ -92,7 +93,10 @@ def demo(
     path = out or Path("demos") / f"{name}.html"
     if path.suffix not in (".html", ".png"):
         raise _usage()(f"--out takes a name that ends in .html or .png, got {path}")
-    stepper = DEMOS[name]()
+    try:
+        stepper = DEMOS[name]()
+    except NoFrontEnd as error:
+        raise _usage()(f"the demo {name} runs kernels, and {error}") from None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         (stepper.filmstrip if path.suffix == ".png" else stepper.save)(path)
@@ -113,6 +117,9 @@ def kernel(
         list[str] | None, typer.Option(help="An argument, in order: f32[1024]:random, i32:1024.")
     ] = None,
     shared: Annotated[int, typer.Option(help="Bytes of dynamic shared memory.")] = 0,
+    gpu: Annotated[
+        str, typer.Option(help="Also registers, occupancy and a roofline there: A100, H100, ...")
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the annotated source.")] = None,
 ) -> None:
@@ -126,19 +133,26 @@ def kernel(
 
     from mlsys_lab.kernels import CompileError, CudaKernel, NoFrontEnd, NotSimulated
     from mlsys_lab.kernels.command import argument, sizes
+    from mlsys_lab.kernels.estimate import estimate
 
     if not file.is_file():
         raise _usage()(f"{file} is not there: name a file with CUDA C++")
     try:
-        launch = CudaKernel(file, name)[sizes(grid, "grid"), sizes(block, "block"), shared]
+        made = CudaKernel(file, name)
+        launch = made[sizes(grid, "grid"), sizes(block, "block"), shared]
         report = launch(*(argument(a, i) for i, a in enumerate(arg or [])))
+        assert report is not None
+        threads = launch.block[0] * launch.block[1] * launch.block[2]
+        there = estimate(made.source, made.name, threads, shared, report, gpu) if gpu else None
     except (CompileError, NoFrontEnd, NotSimulated, TypeError, ValueError) as error:
         raise _usage()(" ".join(f"{file}: {error}".split())) from None
-    assert report is not None
     if html is not None:
         html.write_text(f'<meta charset="utf-8"><title>{file.name}</title>{report._repr_html_()}', "utf-8")
         print(f"written: {html}", file=sys.stderr)
-    print(json.dumps(report.to_json(), indent=1) if as_json else report)
+    if as_json:
+        print(json.dumps(report.to_json() | ({"gpu": there.to_json()} if there else {}), indent=1))
+    else:
+        print(report, *(["", there] if there else []), sep="\n")
     raise typer.Exit(1 if report.errors or report.races else 0)
 
 

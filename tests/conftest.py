@@ -6,7 +6,6 @@ ends with what would enable it.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import textwrap
@@ -17,6 +16,7 @@ import pytest
 from hypothesis import settings
 
 import autograder.notebook_tools  # noqa: F401  before a test imports nbformat, which is slow otherwise
+from autograder.machine import is_installed
 
 # Several workers share the cores: threads of NumPy and scikit-learn in each would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -31,10 +31,10 @@ REMEDIES = {
     "sandbox": "bubblewrap (Debian: apt-get install bubblewrap); `mlsys-lab doctor` says more",
     "browser": "Chromium (Debian: apt-get install chromium fonts-dejavu-core) and `pip install playwright`",
     "index": "a package index that pip can reach",
-    "packages": "`python3 lab.py test` installs what the labs compare with (torch, tensorflow)",
+    "packages": "`python3 lab.py test` installs what labs need (torch, tensorflow, NVIDIA's compiler)",
 }
 #: What a lab's header names, where it is imported under another name.
-MODULES = {"scikit-learn": "sklearn"}
+MODULES = {"scikit-learn": "sklearn", "nvidia-cuda-nvrtc": "nvrtc"}
 _missing: set[str] = set()
 
 
@@ -46,6 +46,13 @@ def need(tool: str, present: bool) -> None:
         pytest.fail(f"{tool} is required and missing: {REMEDIES[tool]}")
     _missing.add(tool)
     pytest.skip(f"no {tool}: {REMEDIES[tool]}")
+
+
+def need_front_end() -> None:
+    """Skip the test, as `need` does, where no compiler of CUDA C++ is installed, NVIDIA's or clang."""
+    from mlsys_lab.kernels.frontend import nvrtc
+
+    need("packages", nvrtc() is not None or is_installed("ziglang"))
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +83,7 @@ def packages() -> Callable[..., None]:
     """Call it with the names in a lab's `needs`: the test needs them all."""
 
     def ask(*names: str) -> None:
-        need("packages", all(importlib.util.find_spec(MODULES.get(name, name)) for name in names))
+        need("packages", all(is_installed(MODULES.get(name, name)) for name in names))
 
     return ask
 
@@ -104,8 +111,8 @@ clean_start = 2
 preload = ["numpy"]
 [limits]
 call_s = 1
-question_s = 3
-submission_s = 12
+question_s = 6
+submission_s = 20
 memory_mb = 512
 [questions.q1]
 title = "Double"

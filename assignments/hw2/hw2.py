@@ -38,6 +38,7 @@
 import glob
 import importlib
 import os
+import re
 import subprocess
 import sys
 
@@ -48,7 +49,8 @@ except ImportError:
     near = [w for up in ("", "../", "../../") for w in glob.glob(up + "wheels/mlsys_lab_*.whl")]
     if not near:
         raise FileNotFoundError("copy the course's folder wheels/ beside this notebook") from None
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", near[0], "nbclient", "scikit-learn"]
+    newest = max(near, key=lambda w: [int(n) for n in re.findall(r"\d+", os.path.basename(w))])
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", newest, "nbclient", "scikit-learn"]
     subprocess.run(pip, check=True)
     importlib.invalidate_caches()
     from autograder.machine import describe
@@ -60,8 +62,9 @@ print(describe())
 
 # %% [markdown]
 # **How it is graded.** `check` runs a question's public tests here, 56 points in all. Hidden tests call your
-# functions with other inputs, for 39 more; your report names them and keeps their values. 5 points are for
-# the clean start, multiplied by the share of the other 95 that you earned.
+# functions with other inputs, for 39 more; your report names them and withholds their values. 5 points are
+# for the clean start, multiplied by the share of the other 95 that you earned. q1b and q1c use your q1a, q5b uses
+# your q5a: a mistake there costs points in both.
 #
 # **Limits.** 4 s for a call, 15 s for a question, 60 s for the submission; in the clean start 15 s for a
 # cell and 60 s for the notebook.
@@ -152,12 +155,12 @@ def unbroadcast(g, shape):
 # it repeats axes of length 1. Sum over both.</details>
 
 # %% [markdown] tags=["hint-2"]
-# <details><summary>Hint 2: the shape</summary>The number of new axes is `g.ndim - len(shape)`. One `sum`
-# over a tuple of axes, then bring the axes of length 1 back.</details>
+# <details><summary>Hint 2: the shape</summary>The new axes are the first `g.ndim - len(shape)`; an axis of
+# `shape` lies that many places further back in g. Afterwards the axes of length 1 have to be there again.</details>
 
 # %% [markdown] tags=["hint-3"]
-# <details><summary>Hint 3: nearly code</summary>`g.sum(axis=all_those_axes).reshape(shape)`; an empty tuple
-# of axes sums over nothing.</details>
+# <details><summary>Hint 3: nearly code</summary>`sum` takes a tuple of axes, and an empty tuple sums over
+# nothing. `reshape` brings axes of length 1 back.</details>
 
 # %% nbgrader={"grade": true, "grade_id": "hw2-q1a-check", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
 check("hw2.q1a", unbroadcast)
@@ -165,7 +168,7 @@ check("hw2.q1a", unbroadcast)
 
 # %% [markdown]
 # Now the rules of operations that work element by element on two arrays of different shapes. `maximum` is
-# needed for ReLU; where both sides are equal, each gets **half** of the gradient.
+# needed for ReLU; where both sides are equal (nearly equal is not), each gets **half** of the gradient.
 #
 # A gradient has the shape **and the dtype** of the array that it belongs to. Otherwise one float64 array makes
 # everything before it float64, with twice the bytes.
@@ -250,8 +253,8 @@ def matmul_vjp(g, a, b):
 # g, and `unbroadcast` brings it to the shape of a.</details>
 
 # %% [markdown] tags=["hint-3"]
-# <details><summary>Hint 3: nearly code</summary>`unbroadcast(g @ np.swapaxes(b, -1, -2), a.shape)`, the
-# same for b with a in front, and the dtypes.</details>
+# <details><summary>Hint 3: nearly code</summary>For a: (n, m) times (m, k); for b: (k, n) times (n, m). Which
+# factor is g, and which is turned? Then `unbroadcast`, then the dtype.</details>
 
 # %% nbgrader={"grade": true, "grade_id": "hw2-q1c-check", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
 check("hw2.q1c", matmul_vjp)
@@ -260,7 +263,7 @@ check("hw2.q1c", matmul_vjp)
 # %% [markdown]
 # A **reduction** takes many numbers to one along some axes. `axis` is None (all axes), a whole number, or a tuple
 # of them, and counts from the end where it is negative. With `keepdims` a reduced axis stays, with length 1.
-# Of several largest elements each gets an equal share of the gradient of `max`.
+# Of several largest elements, equal to the last bit, each gets an equal share of the gradient of `max`.
 #
 # **q1d (35 min, 7 points).** About 9 lines.
 
@@ -346,7 +349,8 @@ def index_vjp(g, shape, key):
 # of two gradients for one place the last wins. NumPy has a form of `add` without that.</details>
 
 # %% [markdown] tags=["hint-3"]
-# <details><summary>Hint 3: nearly code</summary>`np.add.at(zeros, key, g)`.</details>
+# <details><summary>Hint 3: nearly code</summary>It is a method of `np.add` and is called `at`; `help(np.add.at)`
+# says what it takes. Which dtype have the zeros?</details>
 
 # %% nbgrader={"grade": true, "grade_id": "hw2-q1e-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
 check("hw2.q1e", index_vjp)
@@ -402,7 +406,9 @@ if all(solved(f"hw2.q1{part}") for part in "abcde"):
     ax.tick_params(axis="x", labelsize=8)
     bound(ax, 1e-6, "a wrong rule lies above")
     ax.set(yscale="log", ylim=(1e-16, 1), ylabel="difference from nudging (share)")
-    ax.set_title("Measured: your rules agree with nudging")
+    off = [name for name, error in errors.items() if not error < 1e-6]
+    agreed = f"your rules agree with nudging to {max(errors.values()):.0e}"
+    ax.set_title("Measured: " + (f"nudging disagrees with {', '.join(off)}" if off else agreed))
     show(fig)
 else:
     print("This figure waits for q1a to q1e.")
@@ -467,7 +473,8 @@ def go_back(program, inputs, seed):
 
 # %% [markdown]
 # Three traps. The rule of `add` returns one array twice: whoever adds into it in place changes both. A rule may
-# give a wider dtype than that of the value. Recursion ends at 1,000 steps; here are up to 10,000.
+# give a wider dtype than that of the value, and the next rule should not see it. Recursion ends at 1,000 steps;
+# here are up to 30,000.
 #
 # **q2a (35 min, 10 points).** Call a rule once for each step that the root depends on, and never for a step
 # without inputs. About 10 lines.
@@ -481,7 +488,8 @@ def gradients(program, values, root, seed, rules):
         values: the value of each step.
         root: number of the step to start from.
         seed: gradient for the root's value, of its shape and dtype.
-        rules: operation -> rule(g, value, *inputs, **options), a tuple of arrays.
+        rules: operation -> rule(g, value, *inputs, **options), a tuple of arrays; the g that a rule
+            is handed has the dtype of value.
 
     Returns:
         A list with the gradient for each value, of that value's dtype; None where the root does not
@@ -523,7 +531,7 @@ check("hw2.q2a", gradients, go_back)
 # Who trains only the last layer of a network wants few of these gradients. A rule has to be called only where a
 # path leads from a wanted value to the root.
 #
-# **q2b (15 min, 5 points).** Find these steps, looking at each edge once or twice: a program may have 20,000
+# **q2b (15 min, 5 points).** Find these steps, looking at each edge once or twice: a program may have 60,000
 # steps. About 9 lines.
 
 # %% nbgrader={"grade": false, "grade_id": "hw2-q2b", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -752,9 +760,9 @@ def clip(gradients, limit):
         limit: largest global norm, above 0.
 
     Returns:
-        (list of arrays of the same shapes and dtypes, the norm before clipping as a float). The norm
-        is nan where a gradient holds a nan, and the nan stays where it is. The arrays given are not
-        changed.
+        (list of arrays of the same shapes and dtypes, the norm before clipping as a float). Where a
+        gradient holds a nan, the norm is nan and nothing is scaled: every number comes back as it
+        was. The arrays given are not changed.
     """
     ### BEGIN SOLUTION
     norm = math.sqrt(sum(float(np.sum(np.square(g, dtype=np.float64))) for g in gradients))
@@ -796,6 +804,12 @@ def after_adamw(parameters, gradients):
     return parameters, gradients
 
 
+def twice_from_one_state(parameters, first, second):
+    """One update with first, then two with second from the state after it. Given, for the tests."""
+    parameters, state = adamw(parameters, first, {}, 0.1)
+    return [adamw(parameters, second, state, 0.1)[0] for _ in range(2)]
+
+
 # %% [markdown]
 # **q3b (30 min, 8 points).** About 12 lines.
 
@@ -810,8 +824,9 @@ def adamw(parameters, gradients, state, lr, betas=(0.9, 0.999), eps=1e-8, weight
         lr, betas, eps, weight_decay: the symbols (beta_1, beta_2), epsilon, lambda above; lr is eta.
 
     Returns:
-        (list of new parameters with shapes and dtypes as before, new state). The arrays given are not
-        changed.
+        (list of new parameters with shapes and dtypes as before, new state). Nothing given is
+        changed, neither the arrays nor state and what is in it: a second call from one state gives
+        the same.
     """
     ### BEGIN SOLUTION
     moved, remembered = [], dict(state)
@@ -841,7 +856,7 @@ def adamw(parameters, gradients, state, lr, betas=(0.9, 0.999), eps=1e-8, weight
 # betas[1] ** t)) + eps)`, then `p - lr * weight_decay * p - lr * step`.</details>
 
 # %% nbgrader={"grade": true, "grade_id": "hw2-q3b-check", "locked": true, "points": 4, "schema_version": 3, "solution": false, "task": false}
-check("hw2.q3b", adamw, after_adamw)
+check("hw2.q3b", adamw, after_adamw, twice_from_one_state)
 
 
 # %% [markdown]
@@ -850,6 +865,9 @@ check("hw2.q3b", adamw, after_adamw)
 # - step s < warmup: peak · (s + 1) / warmup
 # - after that, with q = (s − warmup) / (total − warmup): floor + (peak − floor) · (1 + cos πq) / 2
 # - from step `total` on: floor
+#
+# Here the last step of the warmup has the peak already. The course's `optim.WarmupCosineLR` divides by warmup + 1
+# and has it one step later; both are in use.
 #
 # **q3c (10 min, 3 points).** About 4 lines.
 
@@ -879,8 +897,8 @@ def learning_rate(step, peak, warmup, total, floor):
 # formula.</details>
 
 # %% [markdown] tags=["hint-3"]
-# <details><summary>Hint 3: nearly code</summary>`done = min((step - warmup) / (total - warmup),
-# 1.0)`.</details>
+# <details><summary>Hint 3: nearly code</summary>At q = 1 the formula gives the floor, so `min` spares the third
+# case. `math.cos` and `math.pi`.</details>
 
 # %% nbgrader={"grade": true, "grade_id": "hw2-q3c-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
 check("hw2.q3c", learning_rate)
@@ -1006,7 +1024,8 @@ if all(solved(f"hw2.{part}") for part in parts):
     ax.plot(own, color=PALETTE["yours"], lw=1.5, label="your engine")
     ax.set(xlabel="update", ylabel="loss (nats per image)", ylim=(0, None))
     ax.legend()
-    ax.set_title("Measured: two engines, one curve")
+    gap = np.abs(own - theirs).max()
+    ax.set_title(f"Measured: two engines, their losses at most {gap:.1g} apart")
     show(fig)
     print("every parameter still float32:", all(p.dtype == np.float32 for p in trained_parameters))
 else:
@@ -1035,7 +1054,8 @@ def infer(program, inputs):
         List of (shape, dtype), tuples of ints and dtype names such as "float32".
 
     Raises:
-        ValueError: shapes that do not fit; the message says which step, as in "step 3".
+        ValueError: shapes that do not fit, or an axis that is not there; the message says which step,
+            as in "step 3".
     """
     ### BEGIN SOLUTION
     known = []
@@ -1055,7 +1075,10 @@ def infer(program, inputs):
                 shape = (*np.broadcast_shapes(tuple(front), tuple(behind)), n, m)
             elif operation in ("sum", "mean", "max"):
                 axis, ndim = options.get("axis"), len(shape)
-                axes = range(ndim) if axis is None else [int(a) % ndim for a in np.atleast_1d(axis)]
+                axes = range(ndim) if axis is None else [int(a) for a in np.atleast_1d(axis)]
+                if any(not -ndim <= a < ndim for a in axes):
+                    raise ValueError(f"axis {axis} of the shape {shape}")
+                axes = [a % ndim for a in axes]
                 sizes = [1 if i in axes else size for i, size in enumerate(shape)]
                 keep = options.get("keepdims", False)
                 shape = [size for i, size in enumerate(sizes) if keep or i not in axes]
@@ -1079,8 +1102,8 @@ def infer(program, inputs):
 # and raise it anew with the step's number.</details>
 
 # %% [markdown] tags=["hint-3"]
-# <details><summary>Hint 3: nearly code</summary>reduction: `[a % ndim for a in axes]`, then drop these
-# places or put 1 there. Names: `np.dtype(dtype).name`. Around all: `except ValueError as error: raise
+# <details><summary>Hint 3: nearly code</summary>reduction: is -ndim <= a < ndim? Then `a % ndim` for each;
+# drop these places or put 1 there. Names: `np.dtype(dtype).name`. Around all: `except ValueError as error: raise
 # ValueError(f"step {place}: {error}")`.</details>
 
 # %% nbgrader={"grade": true, "grade_id": "hw2-q4a-check", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
@@ -1096,19 +1119,22 @@ check("hw2.q4a", infer)
 #
 # `"random"` gives new numbers each time: neither fold nor merge it. A step without inputs is not one whose inputs
 # are all constants. Constants are equal if dtype, shape and every bit are; `fingerprint` writes that
-# down. Beyond that, `a + b` and `b + a` are different steps. About 28 lines.
+# down. Inputs are equal in the same order only: `a + b` and `b + a` stay two steps. About 28 lines.
 
 # %%
 def fingerprint(options):
     """Text that is the same for equal options: arrays by dtype, shape and bytes, the rest by repr."""
-    said = []
-    for name in sorted(options):
-        value = options[name]
+
+    def said(value):
         if isinstance(value, np.ndarray | np.generic):
-            said.append((name, value.dtype.str, value.shape, value.tobytes()))
-        else:
-            said.append((name, repr(value)))
-    return repr(said)
+            return value.dtype.str, value.shape, value.tobytes()
+        if isinstance(value, slice):
+            return "slice", said(value.start), said(value.stop), said(value.step)
+        if isinstance(value, tuple | list):
+            return type(value).__name__, [said(part) for part in value]
+        return repr(value)
+
+    return repr([(name, said(options[name])) for name in sorted(options)])
 
 
 fingerprint({"axis": 0}), fingerprint({"value": np.float32([1, 2])})
@@ -1180,8 +1206,8 @@ check("hw2.q4b", simplify)
 # %% [markdown]
 # **q4c (20 min, 5 points).** A value is **live** from the step that makes it to the last step that uses it, both
 # included. A value that no step uses is live during its own step. Values in `keep` are live from their step to the
-# program's end. How many bytes are live during each step? A program may have 20,000 steps: go through it a few
-# times, not once for each step. About 13 lines.
+# program's end. How many bytes are live during each step? A program may have 60,000 steps, and `keep` as many
+# numbers: go through each a few times, not once for each step. About 13 lines.
 
 # %% nbgrader={"grade": false, "grade_id": "hw2-q4c", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def live_bytes(program, sizes, keep):
@@ -1222,8 +1248,9 @@ def live_bytes(program, sizes, keep):
 # bytes that go after each step; a running sum.</details>
 
 # %% [markdown] tags=["hint-3"]
-# <details><summary>Hint 3: nearly code</summary>`live += size; freed[last[step]] += size;
-# found.append(live); live -= freed[step]`. What has to stay goes after the program's end.</details>
+# <details><summary>Hint 3: nearly code</summary>In each step, in this order: add its bytes, note them under
+# the step after which they go, write the sum down, take off what goes now. What has to stay goes after the
+# program's end.</details>
 
 # %% nbgrader={"grade": true, "grade_id": "hw2-q4c-check", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
 check("hw2.q4c", live_bytes)
@@ -1251,13 +1278,17 @@ def attention():
     return program, {"x": ((256, 64), "float32"), "x_t": ((64, 256), "float32"), **weights}
 
 
+# %% [markdown]
+# Three counts. Forward alone lets each value go after its last use; the program before backward keeps all of them.
+# So "backward to come" lies above "as written" although it has fewer steps: compare it with the last curve.
+
 # %%
 if all(solved(f"hw2.q4{part}") for part in "abc"):
     careless, given_shapes = attention()
     careful, careful_root = simplify(careless, len(careless) - 1, OPERATIONS)
     fig, ax = plt.subplots()
     for steps, kept, color, name in (
-        (careless, [len(careless) - 1], "idle", "as written"),
+        (careless, [len(careless) - 1], "idle", "as written, forward only"),
         (careful, range(len(careful)), "memory", "yours, backward to come"),
         (careful, [careful_root], "yours", "yours, forward only"),
     ):
@@ -1331,9 +1362,9 @@ def plan_cost(sizes, costs, kept):
 # segment's start and end. The value at the end belongs to the next segment.</details>
 
 # %% [markdown] tags=["hint-3"]
-# <details><summary>Hint 3: nearly code</summary>`held += sizes[start]`, and the peak is the largest of
-# `held` plus the sizes strictly between start and end. Extra: the costs of steps 1 to n - 1 that are not
-# kept.</details>
+# <details><summary>Hint 3: nearly code</summary>A running sum of the starts. In each segment the values strictly
+# between start and end come on top; the largest of these is the peak. Of the steps 1 to n - 1, which run
+# twice?</details>
 
 # %% nbgrader={"grade": true, "grade_id": "hw2-q5a-check", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
 check("hw2.q5a", plan_cost)
@@ -1411,9 +1442,24 @@ else:
     print("This figure waits for q5a and q5b.")
 
 
+# %%
+def measured_peak(kept, n=24, width=1 << 16):
+    """The most that NumPy asks for while a chain of n tanh runs with a plan, in values. Given."""
+    first = np.linspace(-1, 1, width)
+
+    def back(i, value, g):
+        return g / np.cosh(value) ** 2
+
+    tracemalloc.start()
+    checkpointed(lambda i, value: np.tanh(value), back, np.ones_like, first, n, kept)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return 1 + peak / first.nbytes  # value 0 was there before
+
+
 # %% [markdown]
 # **q5c (25 min, 4 points).** Run it. Compute nothing that is already held, free what is done with, compute a segment again
-# only when its turn has come. About 12 lines.
+# only when its turn has come. `measured_peak` above measures what is held. About 12 lines.
 
 # %% nbgrader={"grade": false, "grade_id": "hw2-q5c", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def checkpointed(forward, backward, seed, x, n, kept):
@@ -1461,23 +1507,7 @@ def checkpointed(forward, backward, seed, x, n, kept):
 # list.pop(), g)`.</details>
 
 # %% nbgrader={"grade": true, "grade_id": "hw2-q5c-check", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
-check("hw2.q5c", checkpointed)
-
-
-# %%
-def measured_peak(kept, n=24, width=1 << 16):
-    """The most that NumPy asks for while a chain of n tanh runs with a plan; in values, float64."""
-    first = np.linspace(-1, 1, width)
-
-    def back(i, value, g):
-        return g / np.cosh(value) ** 2
-
-    tracemalloc.start()
-    checkpointed(lambda i, value: np.tanh(value), back, np.ones_like, first, n, kept)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    return 1 + peak / first.nbytes  # value 0 was there before
-
+check("hw2.q5c", checkpointed, measured_peak)
 
 # %%
 if solved("hw2.q5a") and solved("hw2.q5c"):
@@ -1490,7 +1520,9 @@ if solved("hw2.q5a") and solved("hw2.q5c"):
     ax.plot(lengths, modelled, "--", color=PALETTE["reference"], label="model: held values alone")
     ax.set(xlabel="steps in a segment, chain of 24", ylabel="peak (values)", ylim=(0, None))
     ax.legend(loc="upper center")
-    ax.set_title("Measured: segments near the root of the length hold least")
+    least, most = min(measured), max(measured)
+    length = lengths[measured.index(least)]
+    ax.set_title(f"Measured: segments of {length} steps hold least, {least:.0f} values of {most:.0f}")
     show(fig)
 else:
     print("This figure waits for q5a and q5c.")
@@ -1507,7 +1539,7 @@ else:
 #
 # | points | question |
 # |---|---|
-# | 3 | Which plan with equal segments do you take, and what are its peak and its extra steps? Which segments would you make longer than others, and why? |
+# | 3 | Of the plans with equal segments that fit, take the one with the fewest extra steps: what are its peak and its extra steps? Which segments would you make longer than others, and why? |
 # | 3 | A colleague moves AdamW's decay into the gradient, "as it always was". Say with two numbers from your figure in part 3 what happens to which parameters. |
 # | 2 | Name an error in a rule that comparing with nudging in float64 does not show, and a test that shows it. |
 # | 2 | Clear, at most 200 words, every number with its unit or meaning. |

@@ -77,11 +77,11 @@ def live_bytes(program, sizes, keep):
     for step, (_, inputs, _) in enumerate(program):
         for i in inputs:
             last[i] = step
-    found, live = [], 0
+    found, live, kept = [], 0, set(keep)
     for step in range(len(program)):
         live += sizes[step]
         found.append(live)
-        live -= sum(sizes[i] for i in set(program[step][1]) if last[i] == step and i not in keep)
+        live -= sum(sizes[i] for i in set(program[step][1]) if last[i] == step and i not in kept)
     return found''',
 }
 BEN_SOLVED = ("q1a", "q1b", "q1c", "q1e", "q2b", "q3a", "q3c", "q5a")

@@ -8,3 +8,4 @@ from mlsys_lab.viz.plots import bound, prediction, show, text_of
 from mlsys_lab.viz.profile import profile
 from mlsys_lab.viz.stepper import Shape, Step, Stepper
 from mlsys_lab.viz.timeline import memory_timeline
+from mlsys_lab.viz.warp_steps import warp_steps

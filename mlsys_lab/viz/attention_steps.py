@@ -15,6 +15,15 @@ from mlsys_lab.viz.stepper import LETTER, LINE, Shape, Step, Stepper
 
 CELL, HIGH, GAP = 54, 28, 20  # pixels: width of a score's cell, height of a row, space between parts
 
+INTRO = (
+    "Each row is a query, each column a key. A row carries the largest score so far (max), the sum of "
+    "e^(score - max), and the mix: the same sum with each term times its value. A tile of keys brings them "
+    "up to date: new sum = old sum * e^(old max - new max) + sum of e^(score - new max); the mix likewise, "
+    "with values. Blue: worked on in this step, in fast memory. Green: moved in this step, and all bytes "
+    "that tiles moved. Orange: the bytes with all pairs stored. Dashed: later than the query, hidden by the "
+    "causal mask. Black (white on a dark page), at the end: compared with the plain way."
+)
+
 Change = dict[str, dict[str, Any]]
 
 
@@ -70,14 +79,19 @@ class Tiling:
 
     def __init__(self, q: Any, k: Any, v: Any, rows: int, columns: int) -> None:
         self.q, self.k, self.v, self.rows, self.columns = q, k, v, rows, columns
-        self.n, self.slow, self.all = len(q), Slow(), Slow()
+        self.n, self.slow, self.all, self.spared = len(q), Slow(), Slow(), 0
         self.expected = plain(q, k, v, self.all)
         self.out = np.empty_like(q)
         self.used: Change = {}  # what takes the last tile's scores away
 
     def stepper(self) -> Stepper:
         shapes, size = self.shapes()
-        start = f"q, k and v lie in slow memory: {self.n} positions, {self.q.shape[1]} wide, {self.q.dtype}."
+        once, pairs = 4 * self.q.nbytes, 4 * self.n**2 * self.q.itemsize
+        start = (
+            f"q, k and v lie in slow memory: {self.n} positions, {self.q.shape[1]} wide, {self.q.dtype}. "
+            f"With all pairs stored {once + pairs:,} B move: q, k, v and the result once, {once:,} B; "
+            f"scores and weights, each written and read again, {pairs:,} B."
+        )
         steps = [Step(start)]
         for i in range(0, self.n, self.rows):
             steps += self.tile_of_queries(i)
@@ -85,18 +99,17 @@ class Tiling:
         same = np.allclose(self.out, self.expected, rtol=1e-4, atol=1e-6)
         say = (
             f"{'The same result' if same else 'Another result'} as with all pairs stored; the largest "
-            f"difference is {apart:.1g}. Tiles moved {self.slow.moved:,} B, all pairs {self.all.moved:,} B."
+            f"difference is {apart:.1g}. Tiles moved {self.slow.moved:,} B, all pairs {self.all.moved:,} B, "
+            "although tiles read k and v again for each tile of queries."
         )
+        if self.spared:
+            say += f" {self.spared:,} B of what they save are keys and values hidden from a whole tile."
         change: Change = {f"row{r}": {"tone": "reference"} for r in range(self.n)}
         steps.append(Step(say, {**self.used, **change}))
         most = max(self.all.moved, self.slow.moved)
         shapes["all"] = replace(shapes["all"], level=self.all.moved / most)
         steps = [*steps[:1], *(told_against(most, step) for step in steps[1:-1]), steps[-1]]
-        intro = (
-            "Each row is a query, each column a key. Blue: scores in fast memory, forgotten after the step. "
-            "Green: moved just now. Dashed: done, or later than the query and hidden by the causal mask."
-        )
-        return Stepper("How tiles attend without all pairs", intro, shapes, steps, size)
+        return Stepper("How tiles attend without all pairs", INTRO, shapes, steps, size)
 
     def tile_of_queries(self, i: int) -> list[Step]:
         """Load a tile of queries, fold in each tile of keys, store the result."""
@@ -109,6 +122,7 @@ class Tiling:
         for j in range(0, self.n, self.columns):
             keys = np.arange(j, min(j + self.columns, self.n))
             if keys[0] > at[-1]:
+                self.spared += self.k[keys].nbytes + self.v[keys].nbytes
                 say = f"{span('Key', 'Keys', keys)} later than every query of this tile: no load, no work."
                 steps.append(self.step(say, self.cells(at, keys, None)))
                 continue
@@ -120,7 +134,8 @@ class Tiling:
             total = total * scale + weights.sum(1)
             mixed = mixed * scale[:, None] + weights @ self.slow(self.v[keys])
             top = new
-            say = f"{span('Key and value', 'Keys and values', keys)} loaded, their scores folded in. "
+            again = " again" if i else ""
+            say = f"{span('Key and value', 'Keys and values', keys)} loaded{again}, their scores folded in. "
             if len(rose):
                 names, by = ", ".join(f"q{r}" for r in rose), ", ".join(f"{scale[r - i]:.2g}" for r in rose)
                 say += f"In {names} the maximum rises: sum and mix so far are scaled by {by}."
@@ -136,14 +151,17 @@ class Tiling:
             f"row{r}": {"lines": (f"stored {numbers(self.out[r])}",), "tone": "communication"} for r in at
         }
         steps.append(self.step(f"{span('Query', 'Queries', at)} done: mix over sum is stored.", done))
-        self.used |= {f"row{r}": {"tone": "plain"} for r in at}
         return steps
 
     def step(self, say: str, changes: Change) -> Step:
-        """A step that takes the last tile's scores away and tells the bytes moved."""
+        """A step that takes the last one's scores and colours away and tells the bytes moved."""
         made = Step(say, {**self.used, **changes, "tiles": bar("tiles", self.slow.moved)})
-        cells = [key for key in changes if key.startswith("cell")]
-        self.used = {key: {"lines": (), "tone": "idle"} for key in cells}
+        self.used = {}
+        for key, change in changes.items():
+            if change["tone"] == "compute" and key.startswith("cell"):
+                self.used[key] = {"lines": ("done",), "tone": "plain"}
+            elif change["tone"] != "idle":
+                self.used[key] = {"tone": "plain"}
         return made
 
     def cells(self, at: Any, keys: Any, part: Any) -> Change:

@@ -21,7 +21,7 @@ from mlsys_lab.viz.profile import arrays
 from mlsys_lab.viz.stepper import FONT, LETTER, LINE, Shape, Step, Stepper
 
 MOST = 6  # numbers of an array that are written out
-GAP = 26  # pixels between boxes
+GAP, DOWN = 26, 18  # pixels between boxes, and between layers: all of them fit a projector
 
 
 @dataclass
@@ -43,6 +43,7 @@ class Run:
     place: Any  # from `layout`: backward lets the edges go
     values: dict[Node, Any]
     kept: dict[Node, int]
+    memory: dict[Node, set[int]]  # which memory each node keeps, as numbers
     held: list[int]  # bytes that the tape holds once each node was made
     visits: list[Visit]
 
@@ -69,6 +70,7 @@ def listen(function: Callable[..., Tensor], leaves: dict[str, Tensor]) -> Run:
     nodes = sorted(tape, key=lambda n: n.serial)
     own = {id(extent(t.data)[0]) for t in leaves.values()}
     kept = {n: held([n], own) for n in nodes}
+    memory = {n: set(saved([n], own)) for n in nodes}
     made_of, place = {n: parents(n) for n in nodes}, layout(nodes)
     rising = [held(nodes[: i + 1], own) for i in range(len(nodes))]
     visits: list[Visit] = []
@@ -93,13 +95,18 @@ def listen(function: Callable[..., Tensor], leaves: dict[str, Tensor]) -> Run:
             (parent, told(parent, rule, node.op.custom), saved) for parent, rule, saved in node.edges
         ]
     pull([result], [None], arrive, wanted=tape)
-    return Run(nodes, made_of, place, values, kept, rising, visits)
+    return Run(nodes, made_of, place, values, kept, memory, rising, visits)
 
 
 def held(nodes: Iterable[Node], own: set[int]) -> int:
-    """Bytes that nodes saved for backward, each memory once, the leaves' own aside."""
-    saved = (extent(a)[0] for n in nodes for edge in n.edges or () for a in arrays(edge[2]))
-    return sum({id(a): a.nbytes for a in saved if id(a) not in own}.values())
+    """Bytes that nodes saved for backward, each memory once, without that of the leaves."""
+    return sum(saved(nodes, own).values())
+
+
+def saved(nodes: Iterable[Node], own: set[int]) -> dict[int, int]:
+    """The memory that nodes saved for backward, without that of the leaves: its id and its bytes."""
+    found = (extent(a)[0] for n in nodes for edge in n.edges or () for a in arrays(edge[2]))
+    return {id(a): a.nbytes for a in found if id(a) not in own}
 
 
 def short(array: Any) -> str:
@@ -171,7 +178,8 @@ class Drawing:
         shapes, size = self.shapes(rest, letters * LETTER + 16)
         intro = (
             "Blue: the operation at work. Orange: its values are kept for backward. Green: a gradient is "
-            "handed on. Numbers to three digits; bytes are those of arrays, the leaves' own aside."
+            "handed on. Dashed: not yet run. Numbers to three digits. The tape's bytes leave out the arrays "
+            "of the leaves, which are there anyway."
         )
         title = "How backward walks the tape"
         return Stepper(title, intro, shapes, [self.colour(s) for s in steps], size)
@@ -183,7 +191,11 @@ class Drawing:
                 continue
             self.value[n], self.keeps[n] = short(self.run.values[n]), self.run.kept[n]
             keeps = f"keeps {self.keeps[n]} B" if self.keeps[n] else "keeps nothing of its own"
-            say = f"Forward: {self.head[n]} is computed. It {keeps} for backward."
+            before = [m for m in self.sharing(n) if m.serial < n.serial]
+            also = f": of memory that {self.numbers(before)} keeps too" if before else ""
+            if before and all(self.run.memory[n] == self.run.memory[m] for m in before):
+                also = f": the same {self.keeps[n]} B as {self.numbers(before)}"
+            say = f"Forward: {self.head[n]} is computed. It {keeps} for backward{also}."
             steps.append(Step(say, {str(self.number[n]): self.box(n, "compute"), "tape": self.tape(held_)}))
         return steps
 
@@ -195,11 +207,15 @@ class Drawing:
             start = "Backward starts with gradient 1 at" if i == 0 else "Backward:"
             if n.op is None:
                 changes = {str(self.number[n]): self.box(n, "communication")}
-                steps.append(Step(f"Backward: {self.head[n]} is a leaf; its gradient is complete.", changes))
+                say = f"Backward: {self.head[n]} is a leaf, and all that used it have handed on their part: "
+                steps.append(Step(f"{say}its gradient is complete.", changes))
                 continue
             freed = f" The {self.keeps[n]} B that it kept are let go." if self.keeps[n] else ""
             if freed and visit.held == before:
-                freed = f" It lets the {self.keeps[n]} B go that it kept; another node still holds them."
+                ahead = {v.node for v in self.run.visits[i + 1 :]}
+                later = [m for m in self.sharing(n) if m in ahead]
+                still = f"{self.numbers(later) or 'another node'} still holds them"
+                freed = f" It lets the {self.keeps[n]} B go that it kept; {still}."
             before = visit.held
             self.keeps[n] = 0
             changes = {str(self.number[n]): self.box(n, "compute"), "tape": self.tape(visit.held)}
@@ -214,6 +230,13 @@ class Drawing:
             say = f"{start} {self.head[n]}: its gradient is complete, its rule hands {'; '.join(said)}."
             steps.append(Step(say + freed, changes))
         return steps
+
+    def sharing(self, n: Node) -> list[Node]:
+        """The other nodes that keep some of the same memory."""
+        return [m for m in self.run.nodes if m is not n and self.run.memory[m] & self.run.memory[n]]
+
+    def numbers(self, nodes: list[Node]) -> str:
+        return " and ".join(f"#{self.number[n]}" for n in nodes)
 
     def colour(self, step: Step) -> Step:
         """A step that also takes back the colours of the one before."""
@@ -230,7 +253,7 @@ class Drawing:
         h = 4 * LINE + FONT - 3
 
         def at(point: tuple[float, float]) -> tuple[float, float]:
-            return GAP + point[0] * (w + GAP), 3 * GAP + point[1] * (h + GAP)
+            return GAP + point[0] * (w + GAP), 3 * DOWN + point[1] * (h + DOWN)
 
         found = {}
         for n in self.run.nodes:
@@ -244,6 +267,6 @@ class Drawing:
             path = ((x1 + w / 2, y1 + h), *through, (x2 + w / 2, y2))
             found[f"{self.number[parent]}-{self.number[child]}"] = Shape("", path=path)
         corners = [(s.x + s.w, s.y + s.h) for s in found.values()]
-        wide, high = (max(c[i] for c in corners) + GAP for i in (0, 1))
-        found["tape"] = Shape("tape", GAP, GAP / 2, wide - 2 * GAP, 2 * LINE, tone="memory", **rest["tape"])
+        wide, high = max(c[0] for c in corners) + GAP, max(c[1] for c in corners) + DOWN / 3
+        found["tape"] = Shape("tape", GAP, DOWN / 3, wide - 2 * GAP, 2 * LINE, tone="memory", **rest["tape"])
         return found, (wide, high)

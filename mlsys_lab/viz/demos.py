@@ -11,6 +11,7 @@ from mlsys_lab import nn
 from mlsys_lab.viz.attention_steps import attention_steps
 from mlsys_lab.viz.backward_steps import backward_steps
 from mlsys_lab.viz.stepper import Stepper
+from mlsys_lab.viz.warp_steps import warp_steps
 
 
 def attention() -> Stepper:
@@ -29,4 +30,9 @@ def autograd() -> Stepper:
     return backward_steps(lambda x, w, b: ag.sum(ag.tanh(x @ w + b) * x), x=x, w=w, b=b)
 
 
-DEMOS: dict[str, Callable[[], Stepper]] = {"attention": attention, "autograd": autograd}
+def warp() -> Stepper:
+    """A warp steps: sectors, banks, a reduction tree, warps that take turns (D2)."""
+    return warp_steps()
+
+
+DEMOS: dict[str, Callable[[], Stepper]] = {"attention": attention, "autograd": autograd, "warp": warp}

@@ -108,6 +108,24 @@ def kept_values(nodes: list[Node]) -> dict[Any, Any]:
 Point = tuple[float, float]
 
 
+def straighten(
+    chain: list[Any], rows: list[list[Any]], layer: dict[Any, int], column: dict[Any, float]
+) -> None:
+    """Give the bends of a long line one column, the outermost of theirs, where nothing stands in its way.
+
+    Args:
+        chain: what the line starts from, then its bends. The start moves along where there is room for it.
+        rows, layer, column: the drawing so far; columns are changed.
+    """
+    if len(chain) < 2:
+        return
+    middle = float(np.mean(list(column.values())))
+    at = max((column[bend] for bend in chain[1:]), key=lambda c: abs(c - middle))
+    free = [all(y is x or abs(column[y] - at) >= 1 for y in rows[layer[x]]) for x in chain]
+    if all(free[1:]):
+        column.update(dict.fromkeys(chain[0 if free[0] else 1 :], at))
+
+
 def layout(nodes: list[Node]) -> tuple[dict[Node, Point], dict[tuple[Node, Node], list[Point]]]:
     """Where each node stands (column, layer), and where a line that crosses layers bends.
 
@@ -139,5 +157,7 @@ def layout(nodes: list[Node]) -> tuple[dict[Node, Point], dict[tuple[Node, Node]
             wish = {x: np.mean([column[y] for y in near[x]] or [column[x]]) for x in row}
             row.sort(key=wish.__getitem__)
             column.update({x: i + (width - len(row)) / 2 for i, x in enumerate(row)})
+    for (p, _), via in chains.items():
+        straighten([p, *via], rows, layer, column)
     point = {x: (column[x], float(layer[x])) for x in layer}
     return {n: point[n] for n in nodes}, {link: [point[b] for b in via] for link, via in chains.items()}

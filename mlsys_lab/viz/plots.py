@@ -18,6 +18,7 @@ import numpy as np
 from mlsys_lab._core.style import PALETTE
 
 MOST_BARS = 12
+SAID = "said"  # the gid of an artist that the words tell, though no legend names it
 
 
 def prediction(axes: Any, x: float | None, y: float | EllipsisType | None = ...) -> None:
@@ -31,14 +32,17 @@ def prediction(axes: Any, x: float | None, y: float | EllipsisType | None = ...)
         axes.axvline(x, ls=":", color=PALETTE["yours"], label="your prediction")
         return
     axes.plot(x, y, "o", markersize=12, mfc="none", color=PALETTE["yours"], label="your prediction")
+    ground = {"boxstyle": "round,pad=0.15", "fc": axes.get_facecolor(), "ec": "none"}
     axes.annotate(
-        "your prediction", (x, y), (10, 0), textcoords="offset points", va="center", color=PALETTE["yours"]
-    )
+        "your prediction", (x, y), (12, 0), textcoords="offset points", va="center", color=PALETTE["yours"],
+        bbox=ground, zorder=3,
+    )  # fmt: skip
 
 
 def bound(axes: Any, y: float, text: str) -> None:
     """Draw a bound as a dashed line at height y, with its name at the right end."""
-    axes.axhline(y, ls="--", color=PALETTE["reference"], label=text)
+    # Named where it lies, so not in the legend too, which passes over names that begin with "_".
+    axes.axhline(y, ls="--", color=PALETTE["reference"], label=f"_{text}", gid=SAID)
     axes.annotate(
         text, (1, y), (-4, 4), xycoords=("axes fraction", "data"), textcoords="offset points", ha="right"
     )
@@ -88,8 +92,9 @@ def _sentences(axes: Any) -> list[str]:
     if names:
         said.append("; ".join(f"{k}: {label}" for k, label in names).replace("\n", " ") + ".")
     said += [_bars(axes, group) for group in axes.containers if hasattr(group, "patches")]
-    said += [_line(line) for line in axes.get_lines() if not line.get_label().startswith("_")]
-    said += [text.get_text().replace("\n", "; ") + "." for text in axes.texts if text.get_gid() == "said"]
+    lines = [a for a in axes.get_lines() if a.get_gid() == SAID or not a.get_label().startswith("_")]
+    said += [_line(line) for line in lines]
+    said += [text.get_text().replace("\n", "; ") + "." for text in axes.texts if text.get_gid() == SAID]
     return said
 
 
@@ -130,7 +135,7 @@ def _names(axis: Any) -> Callable[[float], str]:
 
 def _line(line: Any) -> str:
     x, y = (np.asarray(line.get_data(orig=False)[i], dtype=float) for i in (0, 1))
-    name = line.get_label()
+    name = line.get_label().removeprefix("_")
     if x.size == 0:
         return f'Line "{name}": empty.'
     if x.size == 1:

@@ -105,7 +105,7 @@ class Stepper:
     def page(self, *, transcript: bool = True) -> str:
         """The page as HTML, complete in itself."""
         told = "".join(f"<li>{escape(line)}</li>" for line in self.transcript)
-        below = f"<details><summary>Transcript</summary><ol start='0'>{told}</ol></details>"
+        below = f"<details><summary>Transcript</summary><ol>{told}</ol></details>"
         data = {
             "start": {key: {k: asdict(s)[k] for k in ("lines", "tone", "level")} for key, s in self._items()},
             "steps": [
@@ -116,7 +116,7 @@ class Stepper:
             "title": escape(self.title),
             "intro": escape(self.intro),
             "say": escape(self.steps[0].say),
-            "last": str(len(self.steps) - 1),
+            "count": str(len(self.steps)),
             "colours": "".join(f"--{name}:{colour};" for name, colour in PALETTE.items()),
             "tones": "".join(f".{name}{{--tone:var(--{name})}}" for name in PALETTE),
             "text": f"font:{FONT}px/{LINE}px ui-monospace,'DejaVu Sans Mono',monospace",
@@ -152,7 +152,7 @@ class Stepper:
             "<details><summary>As pictures and words</summary>"
             f'<img alt="{escape(self.title)}: chosen steps; the list below tells all" '
             f'src="data:image/png;base64,{data}" style="max-width:100%">'
-            f'<ol start="0">{told}</ol></details>'
+            f"<ol>{told}</ol></details>"
         )
 
     def filmstrip(self, path: Any, *, most: int = 6) -> None:
@@ -176,7 +176,9 @@ class Stepper:
                 axes.axis("off")
             for i, axes in zip(chosen, grid.flat, strict=False):
                 axes.set(xlim=(0, self.size[0]), ylim=(self.size[1], 0), aspect="equal")
-                axes.set_title(_wrapped(f"{i}. {self.steps[i].say}"), fontsize=8, loc="left", weight="normal")
+                axes.set_title(
+                    _wrapped(f"{i + 1}. {self.steps[i].say}"), fontsize=8, loc="left", weight="normal"
+                )
                 _draw(axes, states[i], inches * 72 / self.size[0])
             figure.savefig(path, format="png", dpi=110, facecolor="white")
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,38 @@ def test_the_rubric_counts_what_the_model_gives(solution):
     assert "7 GiB with 17 extra steps" in text
 
 
+LARGE = np.arange(2000)
+OTHER = np.where(LARGE == 1000, -1, LARGE)  # prints as LARGE does
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (LARGE, OTHER),
+        ((LARGE, slice(None)), (OTHER, slice(None))),
+        ([slice(None), (LARGE,)], [slice(None), (OTHER,)]),
+        (slice(LARGE, None), slice(OTHER, None)),
+        (slice(0, 4), slice(0, 4, 1)),
+        ((0, 1), [0, 1]),
+        (np.float32(1), np.float64(1)),
+        (0, False),
+    ],
+)
+def test_a_fingerprint_tells_options_apart_by_every_bit_wherever_they_stand(solution, one, other):
+    fingerprint = solution["fingerprint"]
+    assert fingerprint({"key": one}) != fingerprint({"key": other})
+    assert fingerprint({"key": one}) == fingerprint({"key": copy.deepcopy(one)})
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((4, 5), 2), ((4, 5), -3), ((), 1), ((), -2), ((2,), (0, 1))])
+def test_the_solution_refuses_the_axes_that_numpy_refuses(solution, shape, axis):
+    with pytest.raises(np.exceptions.AxisError):
+        np.sum(np.ones(shape), axis=axis)
+    program = [("input", (), {"name": "x"}), ("sum", (0,), {"axis": axis})]
+    with pytest.raises(ValueError, match="step 1"):
+        solution["infer"](program, {"x": (shape, "float64")})
+
+
 def nothing(*_):
     return None
 
@@ -180,6 +213,12 @@ def nothing(*_):
         ("q4b", "simplify", lambda program, root, operations: (program, root), "expected"),
         ("q5b", "choose_kept", lambda sizes, costs, budget: [], "[] costs 8, 0 would do"),
         ("q5c", "checkpointed", nothing, "expected (value n, gradient)"),
+        (
+            "q5c",
+            "measured_peak",
+            lambda kept, n, width: 65.4,
+            "kept = [8, 16, 24, 32, 40, 48, 56]: the plan holds 15 values, yours held 65 at once",
+        ),
     ],
 )
 def test_a_public_test_names_what_went_wrong(question, name, wrong, said):

@@ -70,6 +70,32 @@ def test_the_build_that_fits_is_installed_and_its_size_said(
     assert f"about {machine.FRAMEWORKS[framework][1]} MB" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("system", "processor", "asked", "megabytes"),
+    [
+        ("Linux", "x86_64", *machine.FRAMEWORKS["nvrtc"]),
+        ("Windows", "AMD64", *machine.FRAMEWORKS["nvrtc"]),
+        ("Linux", "aarch64", *machine.FRAMEWORKS["nvrtc"]),
+        ("Darwin", "arm64", *machine.CLANG),
+    ],
+)
+def test_a_compiler_of_cuda_is_nvidias_or_clang(
+    pip, monkeypatch, capsys, system, processor, asked, megabytes
+):
+    on(monkeypatch, system, processor)
+    monkeypatch.setattr(machine, "distributions", lambda name: iter(()))
+    assert machine.need("nvrtc") is None
+    assert [command[-1] for command in pip] == [asked]
+    assert f"about {megabytes} MB" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("there", machine.COMPILERS)
+def test_one_compiler_of_cuda_is_enough(pip, monkeypatch, there):
+    monkeypatch.setattr(machine, "distributions", lambda name: iter([name] if name == there else []))
+    assert machine.need("nvrtc") is None
+    assert pip == []
+
+
 def test_what_cannot_be_installed_is_one_line(pip, monkeypatch):
     monkeypatch.setattr(machine.subprocess, "run", lambda c, check: subprocess.CompletedProcess(c, 1))
     with pytest.raises(RuntimeError, match="torch could not be installed"):
@@ -78,7 +104,8 @@ def test_what_cannot_be_installed_is_one_line(pip, monkeypatch):
 
 def test_the_versions_are_the_tested_ones():
     tested = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    asked = {requirement for requirement, _ in machine.FRAMEWORKS.values()} | {TENSORFLOW_CPU}
+    asked = {requirement for requirement, _ in machine.FRAMEWORKS.values()}
+    asked |= {TENSORFLOW_CPU, machine.CLANG[0]}
     assert asked <= set(tested)
 
 
@@ -88,9 +115,9 @@ def test_a_cell_asks_for_what_the_extras_of_the_project_ask_for(system, processo
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     platform = {"Linux": "linux", "Darwin": "darwin", "Windows": "win32"}[system]
     there = default_environment() | {"sys_platform": platform, "platform_machine": processor}
-    for framework, extra in (("torch", "torch"), ("tensorflow", "tf")):
+    for framework, extra in (("torch", "torch"), ("tensorflow", "tf"), ("nvrtc", "kernels")):
         found = [Requirement(text) for text in extras["optional-dependencies"][extra]]
-        (wanted,) = [r for r in found if r.marker is None or r.marker.evaluate(there)]
+        wanted = next(r for r in found if r.marker is None or r.marker.evaluate(there))
         name, version = machine.required(framework, system, processor)[0].split("==")
         assert wanted.name == name
         assert wanted.specifier.contains(version)

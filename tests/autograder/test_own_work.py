@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -61,11 +62,25 @@ def test_a_homework_is_checked_by_its_name_in_the_workspace(home):
     assert checked("toy") == (
         True,
         [
-            "q1: correct so far (1 public tests; hidden ones decide on 3 points)",
-            "q2: correct so far (1 public tests; hidden ones decide on 4 points)",
+            "q1: correct so far (1 public test; hidden ones decide on 3 points)",
+            "q2: correct so far (1 public test; hidden ones decide on 4 points)",
             f"11 of 11 public points{rest}",
         ],
     )
+
+
+def test_a_wrong_value_is_shown_with_what_was_expected(home):
+    solve(home, double="    return x * 3")
+    ok, said = checked("toy")
+    assert not ok
+    at = next(i for i, line in enumerate(said) if line.startswith("q1: 0 of 1 tests pass"))
+    shown = dict(line.strip().split(":", 1) for line in said[at + 1 : at + 4])
+    first = {word: float(re.search(r"-?[\d.]+", text)[0]) for word, text in shown.items()}
+    # Three times x where twice x was asked for.
+    assert set(first) == {"input", "expected", "yours"}
+    assert first["expected"] == pytest.approx(2 * first["input"], abs=1e-3)
+    assert first["yours"] == pytest.approx(3 * first["input"], abs=1e-3)
+    assert said[-1].startswith("0 of 11 public points")
 
 
 def test_work_in_a_newer_py_is_not_passed_over_in_silence(home):

@@ -14,6 +14,7 @@ import pytest
 
 from mlsys_lab import viz
 from mlsys_lab.viz.demos import DEMOS
+from tests.conftest import need_front_end
 
 QUIET = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -33,6 +34,14 @@ OUTSIDE = """() => [...document.querySelectorAll('g[id^="shape-"]')].filter(g =>
 
 pytestmark = [pytest.mark.browser]
 demos = pytest.mark.parametrize("name", sorted(DEMOS))
+
+
+@pytest.fixture(autouse=True)
+def front_end(request: pytest.FixtureRequest) -> None:
+    """The demo of a warp compiles kernels."""
+    call = getattr(request.node, "callspec", None)
+    if call is not None and "warp" in str(call.params.get("name")):
+        need_front_end()
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +75,8 @@ class Page:
         drawn = self.page.evaluate(DRAWN)
         assert drawn == {key: [s.tone, list(s.lines)] for key, s in state.items()}
         assert self.page.locator("#say").inner_text() == self.stepper.steps[i].say
-        assert self.page.locator("#count").inner_text() == f"{i} of {len(self.stepper.steps) - 1}"
-        assert self.page.locator("#place").input_value() == str(i)
+        assert self.page.locator("#count").inner_text() == f"{i + 1} of {len(self.stepper.steps)}"
+        assert self.page.locator("#place").input_value() == str(i + 1)
 
 
 @demos
@@ -90,6 +99,37 @@ def test_arrow_keys_lead_through_every_step_and_back_and_the_page_asks_nobody(ch
     shown.holds(0)
     assert shown.asked == [shown.path.as_uri()]
     assert shown.errors == []
+
+
+@demos
+def test_the_keys_of_a_presenters_remote_lead_through_the_steps(chromium, tmp_path, name):
+    shown = Page(chromium, tmp_path, name)
+    for i, key in enumerate(("PageDown", "Space", "Enter"), 1):
+        shown.page.keyboard.press(key)
+        shown.holds(i)
+    shown.page.keyboard.press("PageUp")
+    shown.holds(2)
+    shown.page.locator("summary").focus()
+    shown.page.keyboard.press("Enter")  # presses what has the focus: no step
+    shown.holds(2)
+    assert shown.page.locator("details").get_attribute("open") is not None
+
+
+@demos
+@pytest.mark.parametrize("window", [(1280, 800), (1920, 1080)])
+def test_every_step_fits_the_window_and_fills_it(chromium, tmp_path, name, window):
+    shown = Page(chromium, tmp_path, name)
+    shown.page.set_viewport_size(dict(zip(("width", "height"), window, strict=True)))
+    for i in range(len(shown.stepper.steps)):
+        shown.holds(i)
+        sticks_out = "document.documentElement.scrollHeight - innerHeight"
+        assert shown.page.evaluate(sticks_out) <= 0, f"step {i}"
+        shown.page.keyboard.press("ArrowRight")
+    far = "Math.max(...[...document.querySelectorAll('.box')].map(b => b.getBoundingClientRect().{}))"
+    low, right = (shown.page.evaluate(far.format(edge)) for edge in ("bottom", "right"))
+    assert low <= window[1]
+    assert right <= window[0]
+    assert low >= 0.75 * window[1], "the lower part of the window is not left empty"
 
 
 @demos

@@ -46,6 +46,19 @@ def test_it_prints_the_report_as_text_json_and_html(tmp_path):
     assert "y[i] += a * x[i];" in (tmp_path / "out.html").read_text("utf-8")
 
 
+def test_for_a_gpu_it_adds_occupancy_from_machine_code_and_a_roofline_that_is_called_a_model(tmp_path):
+    shape = ("saxpy.cu", "--grid", "4", "--block", "256", *ARGUMENTS, "--arg", "i32:1000", "--gpu", "H100")
+    done = run(tmp_path, *shape, "--json")
+    found = json.loads(done.stdout)["gpu"]
+    assert found["spill_bytes"] == 0
+    assert 0 < found["registers"] <= 32
+    assert found["occupancy"] == 1
+    assert found["model_time_s"] == pytest.approx(375 * 32 / 3350e9)
+    text = run(tmp_path, *shape).stdout
+    assert "model: at least" in text
+    assert "bound by memory" in text
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
@@ -56,6 +69,11 @@ def test_it_prints_the_report_as_text_json_and_html(tmp_path):
         (("saxpy.cu", "--arg", "f32[8]:sevens"), 2, "an array is filled with one of zeros"),
         (("saxpy.cu", *ARGUMENTS), 2, "saxpy takes 4 arguments (a, x, y, n), got 3"),
         (("saxpy.cu", "--block", "2048", *ARGUMENTS, "--arg", "i32:9"), 2, "a block has 1 to 1024 threads"),
+        (
+            ("saxpy.cu", *ARGUMENTS, "--arg", "i32:9", "--gpu", "H300"),
+            2,
+            "there is no GPU 'H300' here; there are: A100",
+        ),
         (("saxpy.cu", "--grid", "40", *ARGUMENTS, "--arg", "i32:2000"), 1, "x[1000], which has 1000"),
     ],
 )

@@ -108,6 +108,11 @@ def test_without_any_front_end_the_command_that_installs_one_is_named(monkeypatc
 RECORDED = {
     "an infinite loop": ("while (true) y[0] += 1;", "step_limit", "an infinite loop"),
     "a write out of bounds": ("y[1 << 20] = 1;", "out_of_bounds", r"writes y\[\d+\], which has 64"),
+    "a sum that nobody began": (
+        "float s; for (int i = 0; i < (int)y[5]; ++i) s += y[i]; y[0] = s;",
+        "uninitialised",
+        r"line 2: reads a variable that nobody has set",
+    ),
     "a write below": ("y[-3] = 1;", "out_of_bounds", r"writes y\[-3\]"),
     "a read out of bounds": ("y[0] = y[threadIdx.x + 40];", "out_of_bounds", r"reads y\[64\], which has 64"),
 }

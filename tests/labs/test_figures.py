@@ -36,6 +36,21 @@ def test_lines_say_where_they_start_and_end_and_bounds_where_they_lie(axes):
     assert text_of(axes.figure) == f'{line} Bound "24 GB": 24. {marks}'
 
 
+def test_a_bound_is_named_once_where_it_lies_and_not_in_the_legend_too(axes):
+    axes.plot([1, 2], [3, 4], label="model")
+    bound(axes, 24, "24 GB")
+    assert [text.get_text() for text in axes.legend().get_texts()] == ["model"]
+    assert [text.get_text() for text in axes.texts] == ["24 GB"]
+
+
+def test_the_name_of_a_prediction_stands_on_a_ground_that_hides_the_curve(axes):
+    prediction(axes, 2, 7)
+    (name,) = axes.texts
+    assert name.get_bbox_patch().get_facecolor() == axes.get_facecolor()
+    axes.plot([1, 3], [7, 7])
+    assert name.get_zorder() > axes.get_lines()[-1].get_zorder()
+
+
 def test_bars_beside_a_tick_have_its_name_and_each_row_of_bars_its_own(axes):
     axes.barh([0.2, 1.2], [5, 6], 0.36, label="before")
     axes.barh([-0.2, 0.8], [3, 4], 0.36, label="after")

@@ -16,6 +16,7 @@ from types import ModuleType
 import pytest
 
 from autograder import machine
+from autograder.pair import SETUP
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU_INDEX = ["--extra-index-url", "https://download.pytorch.org/whl/cpu", "--timeout", "15"]
@@ -192,3 +193,13 @@ def test_a_students_repository_installs_the_wheel_that_came_with_it(lab, tmp_pat
     wheel = tmp_path / "wheels" / "mlsys_lab_course-0.1.0-py3-none-any.whl"
     wheel.write_bytes(b"")
     assert lab.what_to_install() == ([str(wheel)], str(wheel))
+    names = [f"mlsys_lab_course-{v}-py3-none-any.whl" for v in ("0.9.1", "0.10.0", "0.2.0")]
+    for name in names:
+        (tmp_path / "wheels" / name).write_bytes(b"")
+    newest = tmp_path / "wheels" / names[1]
+    assert lab.what_to_install() == ([str(newest)], str(newest))
+    # A notebook of its own takes the same one.
+    chosen = next(line.strip() for line in SETUP.splitlines() if line.strip().startswith("newest = "))
+    near = {"near": [f"../wheels/{name}" for name in names], "os": os, "re": re}
+    exec(chosen, near)
+    assert near["newest"] == f"../wheels/{names[1]}"

@@ -16,9 +16,18 @@ import pytest
 import mlsys_lab.autograd as ag
 from mlsys_lab import viz
 from mlsys_lab.viz.demos import DEMOS
+from tests.conftest import need_front_end
 
 ROOT = Path(__file__).resolve().parents[2]
 demos = pytest.mark.parametrize("name", sorted(DEMOS))
+
+
+@pytest.fixture(autouse=True)
+def front_end(request: pytest.FixtureRequest) -> None:
+    """The demo of a warp compiles kernels."""
+    call = getattr(request.node, "callspec", None)
+    if call is not None and "warp" in str(call.params.get("name", call.params.get("program"))):
+        need_front_end()
 
 
 def line(shape: viz.Shape, start: str) -> str:
@@ -106,6 +115,26 @@ def test_a_node_keeps_what_its_rule_reads_and_lets_it_go_when_backward_has_passe
     assert sizes[-1] == "(2, 3) float32, 24 B"
 
 
+def test_memory_that_two_nodes_keep_is_told_as_the_same_on_the_way_there_and_back():
+    x, y = some((2, 3), (2, 3))
+    told = [s.say for s in viz.backward_steps(lambda x, y: (ag.tanh(x) * y).sum(), x=x, y=y).steps]
+    kept = [s for s in told if "the same 24 B as #3" in s]  # multiply reads what tanh reads: its result
+    assert [s.startswith("Forward: #4 multiply") for s in kept] == [True]
+    assert sum("#3 still holds them" in s for s in told) == 1
+    apart = viz.backward_steps(lambda x, y: (ag.tanh(x) + ag.tanh(y)).sum(), x=x, y=y).steps
+    assert not any("the same" in s.say or "still holds" in s.say for s in apart)
+
+
+def test_a_line_past_several_layers_is_straight_between_its_ends():
+    given = dict(zip("xwb", some((2, 2), (2, 2), (2,)), strict=True))
+    stepper = viz.backward_steps(lambda x, w, b: (ag.tanh(x @ w + b) * x).sum(), **given)
+    path = stepper.shapes["1-7"].path  # x, past four layers, to its second use
+    assert len(path) > 4
+    assert len({x for x, _ in path[:-1]}) == 1
+    boxes = [s for s in stepper.shapes.values() if s.name.startswith("#") and s.name != "#1 x"]
+    assert all(not s.x < path[0][0] < s.x + s.w for s in boxes), "no box in its way"
+
+
 def test_the_bytes_fall_as_backward_passes_each_node():
     (x,) = some((2, 3))
     states = viz.backward_steps(lambda x: ag.exp(ag.tanh(x)).sum(), x=x).states
@@ -121,82 +150,6 @@ def test_stepping_leaves_the_given_arrays_alone_and_needs_one_number():
     np.testing.assert_array_equal(x, before)
     with pytest.raises(ag.GraphError, match="one number"):
         viz.backward_steps(lambda x: ag.square(x), x=x)
-
-
-# Attention
-
-
-def attend(n=8, d=4, rows=4, columns=2, seed=0):
-    q, k, v = some((n, d), (n, d), (n, d), seed=seed)
-    return q, k, v, viz.attention_steps(q, k, v, rows=rows, columns=columns)
-
-
-tiles = pytest.mark.parametrize(
-    ("n", "d", "rows", "columns"),
-    [(8, 4, 4, 2), (8, 4, 2, 4), (7, 3, 3, 2), (5, 2, 1, 1), (4, 2, 9, 9), (6, 1, 2, 6), (1, 1, 1, 1)],
-)
-
-
-@tiles
-def test_the_stored_rows_are_torchs_causal_attention(n, d, rows, columns):
-    torch = pytest.importorskip("torch")
-    q, k, v, stepper = attend(n, d, rows, columns)
-    theirs = torch.nn.functional.scaled_dot_product_attention(
-        *(torch.from_numpy(x)[None] for x in (q, k, v)), is_causal=True
-    )[0].numpy()
-    last = stepper.states[-1]
-    drawn = [numbers(line(last[f"row{r}"], "stored ")) for r in range(n)]
-    np.testing.assert_allclose(np.array(drawn), theirs, atol=6e-3)
-    assert stepper.steps[-1].say.startswith("The same result")
-
-
-@tiles
-def test_running_maximum_and_sum_are_the_logsumexp_of_the_scores_so_far(n, d, rows, columns):
-    torch = pytest.importorskip("torch")
-    q, k, _, stepper = attend(n, d, rows, columns)
-    scores = torch.from_numpy(q.astype(float) @ k.T.astype(float) / np.sqrt(d))
-    seen = 0
-    for r in range(n):
-        known: set[int] = set()
-        for state in stepper.states:
-            known |= {c for c in range(r + 1) if state[f"cell{r}-{c}"].tone == "compute"}
-            text = " ".join(state[f"row{r}"].lines)
-            if text.startswith("max") and known:
-                top, total = numbers(text)[:2]
-                theirs = scores[r, sorted(known)].logsumexp(0).item()
-                assert top + np.log(total) == pytest.approx(theirs, abs=0.02)
-                seen += 1
-    assert seen >= n
-
-
-@tiles
-def test_the_bytes_of_tiles_and_of_all_pairs_are_those_of_the_closed_form(n, d, rows, columns):
-    stepper = attend(n, d, rows, columns)[-1]
-    count = 0
-    for i in range(0, n, rows):
-        last = min(i + rows, n)
-        loads = [j for j in range(0, n, columns) if j < last]
-        count += 2 * (last - i) * d + 2 * d * sum(min(j + columns, n) - j for j in loads)
-    state = stepper.states[-1]
-    assert state["tiles"].lines == (f"tiles: {4 * count:,} B moved",)
-    # q, k, v and the result once; scores stored, loaded; weights stored, loaded.
-    whole = 4 * (4 * n * d + 4 * n * n)
-    assert state["all"].lines == (f"all pairs stored: {whole:,} B moved",)
-    assert state["tiles"].level / state["all"].level == pytest.approx(count * 4 / whole)
-    assert all(0 <= s.level <= 1 for step in stepper.states for s in step.values() if s.level is not None)
-
-
-def test_a_key_later_than_its_query_is_never_scored():
-    stepper = attend()[-1]
-    for state in stepper.states:
-        for r in range(8):
-            assert all(state[f"cell{r}-{c}"].tone != "compute" for c in range(r + 1, 8))
-
-
-def test_attention_of_other_shapes_says_what_it_expects():
-    x = np.zeros((1, 4, 2))
-    with pytest.raises(ValueError, match=r"one shape \(n, d\).*take one head"):
-        viz.attention_steps(x, x, x, rows=2, columns=2)
 
 
 # The stepper itself

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from mlsys_lab.kernels.ptx.code import Immediate
-from mlsys_lab.kernels.ptx.flow import Block
+from mlsys_lab.kernels.ptx.flow import Block, destinations, touched
+from mlsys_lab.kernels.ptx.table import DTYPES
 from mlsys_lab.kernels.ptx.tensor_core import TensorCore
 
 BARRIERS = 16  # that a block has, by number
@@ -164,7 +165,7 @@ class Machine(TensorCore):
     def execute(self, here: int, block: Block) -> Any:
         """Run a block of code; its guard's value."""
         rows, code = self.rows, self.program.code[here]
-        values = [self.values[n] for n in block.reads]
+        values = [self.values[n] if n in self.values else self.unset(n, block) for n in block.reads]
         if rows is not None:
             values = [v[rows] if getattr(v, "ndim", 0) else v for v in values]
         self.count(here)
@@ -172,6 +173,17 @@ class Machine(TensorCore):
         for name, value in zip(block.writes, results, strict=False):
             self.values[name] = value if rows is None else self.scattered(self.values.get(name), value, rows)
         return results[-1] if block.guard is not None else None
+
+    def unset(self, name: str, block: Block) -> Any:
+        """Zero for a register that no lane has written; an error where an instruction takes its value."""
+        kernel = self.program.kernel
+        for one in [*kernel.code[block.first : block.last], *([block.closing] if block.closing else [])]:
+            read = touched(one)[0] - (destinations(one) if one.guard is not None else set())
+            if name in read:
+                message = f"line {one.line}: reads a variable that nobody has set"
+                self.counts.error("uninitialised", one.line, message)
+                break
+        return DTYPES[kernel.registers.get(name, "b64")](0)
 
     def scattered(self, before: Any, value: Any, rows: np.ndarray) -> Any:
         """A register after some lanes wrote it."""

@@ -59,7 +59,7 @@ SLOPES = {
 
 
 @pytest.mark.question("q1b")
-@pytest.mark.points(2)
+@pytest.mark.points(1)
 @pytest.mark.hidden
 def test_elementwise_rules_number_by_number(student, rng):
     """Five operations on shapes that broadcast in other ways, also empty ones and single numbers"""
@@ -79,6 +79,19 @@ def test_elementwise_rules_number_by_number(student, rng):
     got = student.elementwise_vjp("add", np.array([np.nan, 1.0]), np.zeros(2), np.zeros(()))
     same(got[0], [np.nan, 1.0], "float64")
     same(got[1], np.nan, "float64")
+
+
+@pytest.mark.question("q1b")
+@pytest.mark.points(1)
+@pytest.mark.hidden
+def test_nearly_equal_is_no_tie(student):
+    """maximum of numbers that differ in their last digits only: the larger one gets all"""
+    for size, gap, kind in [(1.0, 1e-9, "float64"), (-3e8, 1e-12, "float64"), (1e-12, 1e-3, "float64"), (2.0, 3e-7, "float32")]:
+        a, b = (np.array([size, size * (1 + sign * gap), size], kind) for sign in (0, 1))
+        g, below = np.array([2.0, 3.0, 5.0], kind), size > 0
+        got = student.elementwise_vjp("maximum", g, a, b)
+        same(got[0], [1.0, 0.0 if below else 3.0, 2.5], kind)
+        same(got[1], [1.0, 3.0 if below else 0.0, 2.5], kind)
 
 
 @pytest.mark.question("q1c")
@@ -108,7 +121,7 @@ def test_products_of_many_batches(student, rng):
 
 
 @pytest.mark.question("q1d")
-@pytest.mark.points(2)
+@pytest.mark.points(1)
 @pytest.mark.hidden
 def test_every_axis_of_three(student, rng):
     """All choices of axes, positive, negative and mixed, with and without keepdims, ties among the largest"""
@@ -145,6 +158,17 @@ def test_reductions_of_nothing_and_of_one_number(student):
     same(got, [[np.nan, np.nan], [2.0, 2.0]], "float64")
     got = student.reduce_vjp("max", np.array([3.0, 4.0]), np.array([[-5.0, -2.0], [-1.0, -7.0]]), -1)
     same(got, [[0.0, 3.0], [4.0, 0.0]], "float64")
+
+
+@pytest.mark.question("q1d")
+@pytest.mark.points(1)
+@pytest.mark.hidden
+def test_nearly_the_largest_gets_nothing(student):
+    """max of numbers that differ in their last digits only, large, small and below zero"""
+    for size, gap in [(1.0, 1e-9), (4e8, 1e-12), (1e-12, 1e-3), (-2.0, -1e-10)]:
+        x = size * np.array([[1.0, 1 + gap, 1 - gap], [1 + gap, 1.0, 1 + gap]])
+        got = student.reduce_vjp("max", np.array([4.0, 6.0]), x, 1)
+        same(got, [[0.0, 4.0, 0.0], [3.0, 0.0, 3.0]], "float64")
 
 
 @pytest.mark.question("q1e")

@@ -106,7 +106,7 @@ class Chain:
 
 
 @pytest.mark.question("q5c")
-@pytest.mark.points(2)
+@pytest.mark.points(1)
 def test_a_plan_is_run_as_it_says(student):
     """Each step runs once forward, and once more where its value is not kept"""
     for n, kept in [(6, [3]), (6, []), (6, [4, 2]), (5, [1, 2, 3, 4]), (1, [])]:
@@ -128,3 +128,15 @@ def test_a_segment_is_computed_again_when_its_turn_has_come(student):
     shown = " ".join(f"{name[0]}{i}" for name, i in calls if name != "seed")
     wanted = "f1 f2 f3 f4 f5 f6 f4 f5 b6 b5 b4 f1 f2 b3 b2 b1"
     close(shown, wanted, input="forward and backward steps in order")
+
+
+@pytest.mark.question("q5c")
+@pytest.mark.points(1)
+def test_what_is_held_is_what_the_plan_says(student):
+    """measured_peak of 64 steps: the values that the plan holds, and at most 6 for gradients and the like"""
+    for kept in (list(range(8, 64, 8)), list(range(32, 64)), []):
+        plan = held_at_most([1] * 65, kept)
+        got = student.measured_peak(kept, 64, 4096)
+        assert isinstance(got, float), f"measured_peak gives a number, got {got}"
+        shown = f"{kept[0]} to {kept[-1]}" if len(kept) > 9 else kept
+        assert got <= plan + 6, f"n = 64, kept = {shown}: the plan holds {plan} values, yours held {got:.0f} at once"
