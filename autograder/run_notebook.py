@@ -138,7 +138,8 @@ class _Reader:
         os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
         os.environ.pop("PYTEST_ADDOPTS", None)
         os.chdir(self.folder)
-        arguments = ["notebook.ipynb", "-c", os.devnull, "--noconftest", "--rootdir", str(self.folder), "-q"]
+        arguments = ["notebook.ipynb", "-c", os.devnull, "--noconftest", "-q"]
+        arguments += [f"--rootdir={self.folder}", f"--confcutdir={self.folder}"]
         arguments += ["-p", "no:cacheprovider", "--nbval-lax", "--nbval-current-env"]
         arguments += [f"--nbval-cell-timeout={self.cell_timeout_s:g}"]
         pytest.main(arguments, plugins=[nbval.plugin, self])

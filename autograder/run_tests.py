@@ -7,6 +7,7 @@ alone.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
@@ -121,7 +122,10 @@ def collect_tests(paths: Sequence[Path]) -> list[TestResult]:
 
 
 def _pytest(paths: Sequence[Path], own: _Plugin, *options: str) -> None:
-    arguments = ["-c", "/dev/null", "--rootdir=/", "--noconftest", "--import-mode=importlib"]
+    # pytest looks at every entry of each folder from the root down to the files: not at those of / and /tmp.
+    root = os.path.commonpath([p.resolve().parent for p in paths]) if paths else os.getcwd()
+    arguments = ["-c", "/dev/null", f"--rootdir={root}", f"--confcutdir={root}", "--noconftest"]
+    arguments += ["--import-mode=importlib"]
     arguments += ["--disable-plugin-autoload", "--capture=no", "--strict-markers", *options]
     for plugin in _NOT_NEEDED:
         arguments += ["-p", f"no:{plugin}"]

@@ -197,17 +197,32 @@ class Notebook:
             wait_for(lambda: says in output.inner_text(), 20, f"{text} says {says!r}")
 
     def type_over(self, text: str, line: str, new: list[str]) -> None:
-        """Replace one line of a cell by typing, as a person does: the editor indents what follows."""
+        """Replace one line of a cell by typing, as a person does: the editor indents what follows.
+
+        Where a page that is still being laid out moves under the click, another line is replaced than was
+        meant: a person sees it, undoes it and types again.
+        """
         cell = self.cell(text)
-        cell.locator(".cm-line", has_text=line).click()
-        self.page.keyboard.press("Home")
-        self.page.keyboard.press("Shift+End")
-        for i, row in enumerate(new):
-            if i:
-                self.page.keyboard.press("Enter")
-                self.page.keyboard.press("Shift+Home")  # the indentation that the editor proposes
-                row = "    " + row
-            self.page.keyboard.insert_text(row)
+        content = cell.locator(".cm-content")
+        before = content.inner_text()
+        for _ in range(3):
+            cell.locator(".cm-line", has_text=line).click()
+            self.page.keyboard.press("Home")
+            self.page.keyboard.press("Shift+End")
+            for i, row in enumerate(new):
+                if i:
+                    self.page.keyboard.press("Enter")
+                    self.page.keyboard.press("Shift+Home")  # the indentation that the editor proposes
+                    row = "    " + row
+                self.page.keyboard.insert_text(row)
+            after = content.inner_text()
+            if line not in after.replace("\n".join(new), "") and new[0] in after:
+                return
+            for _ in range(20):
+                if content.inner_text() == before:
+                    break
+                self.page.keyboard.press("Control+z")
+        raise AssertionError(f"{new[0]!r} was not typed over {line!r}: {after}")
 
     def save(self) -> None:
         self.page.keyboard.press("Control+s")
