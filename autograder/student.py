@@ -105,7 +105,9 @@ def solution_lines(source: Path) -> set[str]:
         open_text |= set() if hidden else {line.strip() for line in shown.split("\n")}
         secret |= _said(cell.source) if hidden else _inside(cell.source)
     plain = ("###", "def ", "class ", "import ", "from ")  # a name or a signature answers nothing
-    return {line for line in secret - open_text if len(line) >= 12 and not line.startswith(plain)}
+    bare = re.compile(r"\w+\(\);?")  # neither does a call without arguments, `__syncthreads();`
+    found = {line for line in secret - open_text if len(line) >= 12 and not line.startswith(plain)}
+    return {line for line in found if not bare.fullmatch(line)}
 
 
 def reference_code(source: Path) -> dict[str, tuple[str, str]]:

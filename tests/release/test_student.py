@@ -160,3 +160,10 @@ def test_two_cells_with_one_grade_id_are_refused(source):
     source.write_text(source.read_text().replace('"essay"', '"lab00-q1"'))
     with pytest.raises(UsageError, match="two cells have the grade_id lab00-q1"):
         read_source(source)
+
+
+def test_a_call_without_arguments_is_no_secret_line_and_one_with_arguments_is(tmp_path):
+    source = tmp_path / "lab.py"
+    inside = "    __syncthreads();\n    return spread(total, 3)\n"
+    source.write_text(f"# %%\ndef f(total):\n    ### BEGIN SOLUTION\n{inside}    ### END SOLUTION\n")
+    assert solution_lines(source) == {"return spread(total, 3)"}
