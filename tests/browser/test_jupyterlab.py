@@ -58,7 +58,8 @@ TYPED = {
     ),
 }
 
-HOMEWORK = [name for name, assignment in find(ROOT).items() if not assignment.is_lab]
+COURSE = find(ROOT)
+HOMEWORK = [name for name, assignment in COURSE.items() if not assignment.is_lab]
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -326,30 +327,26 @@ def _holds(file: Path, text: str) -> bool:
     return text in file.read_text(encoding="utf-8")
 
 
-def test_pictures_of_the_notebooks_in_light_and_dark(server, chromium):
+@pytest.mark.parametrize("name", list(COURSE))
+def test_pictures_of_a_notebook_in_light_and_dark(name, server, chromium):
     folder = os.environ.get("MLSYS_LAB_SHOTS")
     if not folder:
         pytest.skip("pictures are made with --shots DIR")
-    workspace, address = server
+    _, address = server
     Path(folder).mkdir(parents=True, exist_ok=True)
-    labs = [p.relative_to(workspace).as_posix() for p in sorted(workspace.glob("labs/*.ipynb"))]
-    homework = [
-        p.relative_to(workspace).as_posix() for p in sorted(workspace.glob("assignments/*/hw*.ipynb"))
-    ]
-    for path in [*labs, *homework]:
-        for theme in ("Light", "Dark"):
-            shot = Notebook(chromium, address, path)
-            shot.page.get_by_role("menuitem", name="Settings", exact=True).click()
-            shot.page.locator(".lm-Menu-itemLabel", has_text="Theme").first.hover()
-            shot.page.locator(".lm-Menu-itemLabel", has_text=f"JupyterLab {theme}").first.click()
-            shot.run_all()
-            name = f"{Path(path).stem}-{theme.lower()}"
-            for i, screen in enumerate(("top", "figure")):
-                picture = shot.page.locator(".jp-OutputArea-output img").nth(1)
-                if i and picture.count():
-                    picture.scroll_into_view_if_needed()
-                elif not i:
-                    shot.page.locator(".jp-Cell").first.scroll_into_view_if_needed()
-                shot.page.wait_for_timeout(800)
-                shot.page.screenshot(path=Path(folder) / f"{name}-{screen}.png")
-            shot.close()
+    path = COURSE[name].notebook.relative_to(ROOT).as_posix()
+    for theme in ("Light", "Dark"):
+        shot = Notebook(chromium, address, path)
+        shot.page.get_by_role("menuitem", name="Settings", exact=True).click()
+        shot.page.locator(".lm-Menu-itemLabel", has_text="Theme").first.hover()
+        shot.page.locator(".lm-Menu-itemLabel", has_text=f"JupyterLab {theme}").first.click()
+        shot.run_all()
+        for i, screen in enumerate(("top", "figure")):
+            picture = shot.page.locator(".jp-OutputArea-output img").nth(1)
+            if i and picture.count():
+                picture.scroll_into_view_if_needed()
+            elif not i:
+                shot.page.locator(".jp-Cell").first.scroll_into_view_if_needed()
+            shot.page.wait_for_timeout(800)
+            shot.page.screenshot(path=Path(folder) / f"{Path(path).stem}-{theme.lower()}-{screen}.png")
+        shot.close()
