@@ -25,6 +25,7 @@ EXTRAS = {
     "submit": ["lab", "grade"],
     "grade": ["grade"],
     "kernel": ["kernels"],
+    "demo warp": ["kernels"],
     "verify": ["lab", "grade", "torch", "tf", "kernels"],
     "release": ["release"],
     "test": ["test", "torch", "tf", "kernels"],
@@ -220,7 +221,8 @@ def prepare(command):
 
 def main(arguments):
     check_python()
-    command = next((a for a in arguments if re.match(r"[a-z]+$", a)), "")
+    words = [a for a in arguments if re.match(r"[a-z]+$", a)]
+    command = " ".join(words[:2]) if " ".join(words[:2]) in EXTRAS else "".join(words[:1])
     if command == "test" and not os.path.isdir(os.path.join(HERE, "tests")):
         stop("the tests are in the instructors' repository; `python3 lab.py check` checks your own work")
     path = prepare(command)

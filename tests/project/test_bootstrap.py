@@ -96,6 +96,30 @@ def test_every_command_asks_for_extras_that_exist(lab):
     assert asked <= set(lab.EXTRA_MB)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["demo", "warp"], "demo warp"),
+        (["demo", "autograd"], "demo"),
+        (["kernel", "copy", "--json"], "kernel"),
+        ([], ""),
+    ],
+)
+def test_a_demo_that_compiles_kernels_gets_the_compiler_and_the_others_do_not(
+    lab, monkeypatch, arguments, command
+):
+    asked = []
+
+    def prepare(name):
+        asked.append(name)
+        raise SystemExit(0)
+
+    monkeypatch.setattr(lab, "prepare", prepare)
+    with pytest.raises(SystemExit):
+        lab.main(arguments)
+    assert asked == [command]
+
+
 def test_learning_needs_neither_torch_nor_tensorflow(lab):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = list(project["dependencies"])
