@@ -12,7 +12,7 @@ import os
 import sys
 from typing import Any
 
-from autograder.colab import stand_in
+from autograder.colab import install_nothing, stand_in
 
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 
@@ -49,4 +49,5 @@ def serve_kernel(connection: dict[str, Any], listening: list[int], *, loopback: 
     sys.argv = ["notebook"]
     application = IPKernelApp.instance()
     application.initialize(["-f", path, "--HistoryManager.enabled=False", "--IPKernelApp.log_level=50"])
+    install_nothing(application.shell)
     application.start()

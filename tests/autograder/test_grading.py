@@ -406,9 +406,17 @@ def test_hidden_tests_say_only_fixed_words_whatever_the_code_returns_or_raises(
 
 def test_a_notebook_from_colab_starts_clean(sandboxed, assignment, tmp_path):
     mount = "from google.colab import drive\ndrive.mount('/content/drive')"
-    files = {"ada_toy.ipynb": notebook(mount, "!pip install numpy", "import numpy as np", *SOLVED.values())}
+    lines = [
+        "pip --no-such-option",
+        "pip3 --no-such-option",
+        "/usr/bin/pip install a",
+        "python3.11 -m pip --no-such-option",
+    ]
+    install = "\n".join([f"!{line}\nassert '_exit_code' not in globals()" for line in lines])
+    others = "%pip --no-such-option\nassert '_exit_code' not in globals()\n!echo pip\nassert _exit_code == 0"
+    files = {"ada_toy.ipynb": notebook(mount, install, others, "import numpy as np", *SOLVED.values())}
     rows, _ = graded(assignment, tmp_path / "class", files, nbval=True)
-    assert rows["ada"].clean_start_message == "all 5 cells ran"
+    assert rows["ada"].clean_start_message == "all 6 cells ran"
     assert rows["ada"].score == 20
 
 
