@@ -1,7 +1,8 @@
 """Stand-ins for what a notebook of Colab does first: it mounts a drive, and it installs packages.
 
-Outside Colab the first fails, and with it a clean start that has nothing wrong with it; the second would ask a
-network that is not there, or install for whoever grades. Here each says so in one line, and the notebook goes on.
+Outside Colab the first fails, and with it a clean start that has nothing wrong with it; the second would ask
+a network that is not there, or install for whoever grades. Here each says so in one line, and the notebook
+goes on.
 """
 
 from __future__ import annotations

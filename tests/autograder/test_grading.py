@@ -420,6 +420,18 @@ def test_a_notebook_from_colab_starts_clean(sandboxed, assignment, tmp_path):
     assert rows["ada"].score == 20
 
 
+def test_a_notebook_from_vs_code_starts_clean(sandboxed, assignment, tmp_path):
+    earlier = "def mean(x):\n    return x[0]\n"
+    cells = ["import numpy as np", earlier, *SOLVED.values(), 'check("toy.q2", mean, [])\n']
+    made = json.loads(notebook("check = print\n", *cells))
+    made["metadata"] = {"kernelspec": {"display_name": ".venv", "language": "python", "name": "nowhere"}}
+    for cell in made["cells"]:
+        cell["metadata"] = {"vscode": {"languageId": "python"}}
+    rows, _ = graded(assignment, tmp_path / "class", {"ada_toy.ipynb": json.dumps(made).encode()}, nbval=True)
+    assert rows["ada"].clean_start_message == f"all {len(made['cells'])} cells ran"
+    assert rows["ada"].score == 20
+
+
 def test_what_a_hidden_test_hands_over_comes_out_nowhere(sandboxed, assignment, tmp_path):
     keeps = (
         "kept = []\n"

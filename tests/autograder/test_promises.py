@@ -91,7 +91,13 @@ def test_a_probe_finds_what_is_not_hidden(tmp_path: Path) -> None:
     assert probes.become(os.getuid())
     assert probes.take_memory(1)
     assert probes.neighbours()
-    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, env={"MARK": "marker-in-test"}) as process:
+    cat = subprocess.Popen(
+        ["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"MARK": "marker-in-test"}
+    )
+    with cat as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        process.stdout.readline()  # an environment is there a moment after the program has been called
         assert f"/proc/{process.pid}/environ" in probes.read_environments("marker-in-test")
-        assert process.stdin is not None
         process.stdin.close()
