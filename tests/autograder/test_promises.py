@@ -95,7 +95,8 @@ def test_a_probe_finds_what_is_not_hidden(tmp_path: Path) -> None:
         ["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"MARK": "marker-in-test"}
     )
     with cat as process:
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         process.stdin.write(b"\n")
         process.stdin.flush()
         process.stdout.readline()  # an environment is there a moment after the program has been called
