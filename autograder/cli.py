@@ -155,8 +155,8 @@ def verify(
     Example: mlsys-lab verify hw1
     """
     from autograder.sandbox import choose
+    from autograder.tree import is_students
     from autograder.verify import verify as run
-    from autograder.workspace import is_students
 
     course = _course(context)
     if is_students(course.root):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import __future__
 
 import ast
-import asyncio
 import dis
 import inspect
 import linecache
@@ -174,6 +173,8 @@ def execute(statement: Statement, namespace: dict[str, Any]) -> StudentError | N
     try:
         result = eval(statement.code, namespace)
         if inspect.iscoroutine(result):  # a notebook may await at the top level
+            import asyncio
+
             asyncio.run(result)
     except BaseException as error:
         found = describe(error)

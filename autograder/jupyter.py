@@ -21,7 +21,8 @@ from pathlib import Path
 from autograder.assignment import UsageError
 from autograder.notebook_tools import nbformat
 from autograder.pair import KERNEL, write_percent
-from autograder.workspace import Written, course_root, is_workspace, make_workspace
+from autograder.tree import course_root, is_workspace
+from autograder.workspace import Written, make_workspace
 
 PRIVATE = ".jupyter"
 

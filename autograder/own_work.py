@@ -22,7 +22,7 @@ from autograder.local import LocalSession
 from autograder.notebook import NotebookError, code_cells, sanitised
 from autograder.run_tests import TestResult, run_tests
 from autograder.submission import safe_name
-from autograder.workspace import course_root, is_workspace
+from autograder.tree import course_root, is_workspace
 
 _UNSOLVED = "not solved yet"
 #: What stands in a written answer that nobody has written.

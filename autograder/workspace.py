@@ -1,4 +1,4 @@
-"""Trees of the course: where one is, what students get of it, and writing it without touching anyone's work.
+"""What students get of the course, and writing it into a tree without touching anyone's work.
 
 Whoever writes into a student's folder records a hash of each file as written. A file that still has that
 hash is nobody's work and may be renewed; any other is left alone, and its new version goes to
@@ -14,14 +14,13 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from autograder.assignment import Assignment, UsageError, find, load_assignment
 from autograder.overview import overview
 from autograder.pair import CELL_FILTER, NOTEBOOK_FILTER, write_notebook, write_percent
 from autograder.student import packed_reference, student_notebook
+from autograder.tree import RECORD, read_record
 
-RECORD = ".mlsys-lab.json"
 ASIDE = "new-version"
 
 JUPYTEXT_TOML = f"""# Saving a notebook in JupyterLab writes the .py beside it too.
@@ -54,45 +53,6 @@ class Written:
             said.append(f"{self.folder}: {len(self.updated)} files updated, none of them yours")
         said += [f"{path}: kept as you changed it; the new version is {ASIDE}/{path}" for path in self.kept]
         return [*said, *self.notes]
-
-
-def course_root(start: Path | None = None) -> Path:
-    """The tree whose checks and assignments count here.
-
-    In this order: the environment's MLSYS_LAB_COURSE; the nearest folder upwards with `labs/checks` or an
-    assignment; the repository beside this package; the course bundled in the wheel.
-
-    Raises:
-        UsageError: there is none.
-    """
-    named = os.environ.get("MLSYS_LAB_COURSE")
-    if named:
-        if not is_tree(Path(named)):
-            raise UsageError(f"MLSYS_LAB_COURSE={named} holds neither labs/checks nor an assignment")
-        return Path(named).resolve()
-    here = (start or Path.cwd()).resolve()
-    package = Path(__file__).resolve().parent
-    for folder in (here, *here.parents, package.parent, package / "course"):
-        if is_tree(folder):
-            return folder
-    raise UsageError(
-        "no labs and no assignments here: run this inside the course's folder, or set MLSYS_LAB_COURSE"
-    )
-
-
-def is_tree(folder: Path) -> bool:
-    """Does a folder hold labs with checks, or an assignment?"""
-    return (folder / "labs" / "checks").is_dir() or any((folder / "assignments").glob("*/assignment.toml"))
-
-
-def is_students(folder: Path) -> bool:
-    """Is a folder one that students get or work in, without solutions?"""
-    return (folder / RECORD).is_file()
-
-
-def is_workspace(folder: Path) -> bool:
-    """Is a folder one that `make_workspace` wrote, to be worked in?"""
-    return (folder / RECORD).is_file() and _read_record(folder).get("kind") == "workspace"
 
 
 def student_files(assignments: Mapping[str, Assignment]) -> dict[str, bytes]:
@@ -129,7 +89,7 @@ def notebook_path(assignment: Assignment) -> str:
 
 def recorded(folder: Path) -> set[str]:
     """The files that were written into a folder by `write_tree`."""
-    return set(_read_record(folder).get("files") or {})
+    return set(read_record(folder).get("files") or {})
 
 
 def reduced_toml(path: Path) -> str:
@@ -161,7 +121,7 @@ def write_tree(files: Mapping[str, bytes], into: Path, *, kind: str) -> Written:
     Returns:
         What became of each file. For a file that was kept, a new version lies in `new-version/`.
     """
-    record = _read_record(into)
+    record = read_record(into)
     hashes: dict[str, str] = dict(record.get("files") or {})
     report = Written(into)
     units: dict[str, list[str]] = {}
@@ -253,15 +213,3 @@ def _put(target: Path, data: bytes) -> None:
 
 def _hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _read_record(folder: Path) -> dict[str, Any]:
-    path = folder / RECORD
-    if not path.is_file():
-        return {}
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError:
-        raise UsageError(
-            f"{path} is not valid JSON: restore it, or move it away and have the files kept"
-        ) from None

@@ -124,9 +124,15 @@ def test_a_cell_asks_for_what_the_extras_of_the_project_ask_for(system, processo
 
 
 @pytest.mark.parametrize(
-    "module", ["autograder.check", "autograder.pair", "autograder.own_work", "autograder.run_notebook"]
+    "module", ["autograder.reference", "autograder.pair", "autograder.own_work", "autograder.run_notebook"]
 )
 def test_reading_notebooks_builds_no_grammar_of_addresses(module):
     code = f"import sys, {module}, nbformat, jsonschema; print('rfc3987_syntax' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_a_check_reads_no_notebook_and_needs_none_of_the_tools_that_do():
+    code = "import sys, autograder.check; print({'nbformat', 'jupytext', 'pytest'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

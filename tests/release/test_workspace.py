@@ -13,7 +13,8 @@ import pytest
 from autograder import workspace as ws
 from autograder.assignment import UsageError
 from autograder.jupyter import prepare, settle_pairs, workspace_for
-from autograder.workspace import RECORD, course_root, make_workspace, write_tree
+from autograder.tree import RECORD, course_root
+from autograder.workspace import make_workspace, write_tree
 
 ROOT = Path(__file__).resolve().parents[2]
 OLD = {"labs/a.py": b"1\n", "labs/a.ipynb": b"{1}", "labs/t.py": b"t\n"}
