@@ -124,7 +124,7 @@ def test_a_cell_asks_for_what_the_extras_of_the_project_ask_for(system, processo
 
 
 @pytest.mark.parametrize(
-    "module", ["autograder.reference", "autograder.pair", "autograder.own_work", "autograder.run_notebook"]
+    "module", ["autograder.reference", "autograder.pair", "autograder.student", "autograder.run_notebook"]
 )
 def test_reading_notebooks_builds_no_grammar_of_addresses(module):
     code = f"import sys, {module}, nbformat, jsonschema; print('rfc3987_syntax' in sys.modules)"

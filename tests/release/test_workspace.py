@@ -10,7 +10,7 @@ import jupytext
 import nbformat
 import pytest
 
-from autograder import workspace as ws
+from autograder import tree
 from autograder.assignment import UsageError
 from autograder.jupyter import prepare, settle_pairs, workspace_for
 from autograder.tree import RECORD, course_root
@@ -119,7 +119,7 @@ def test_the_course_is_found_from_below_and_by_name(tmp_path, monkeypatch):
 
 def test_without_any_course_the_error_names_the_fix(tmp_path, monkeypatch):
     monkeypatch.delenv("MLSYS_LAB_COURSE", raising=False)
-    monkeypatch.setattr(ws, "__file__", str(tmp_path / "autograder" / "workspace.py"))
+    monkeypatch.setattr(tree, "__file__", str(tmp_path / "autograder" / "tree.py"))
     with pytest.raises(UsageError, match="MLSYS_LAB_COURSE"):
         course_root(tmp_path)
 
