@@ -25,6 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / "mlsys_lab"
 SECRET = 987654321.5
 
+pytestmark = pytest.mark.slow
+
 SOLVED = {
     "double": "def double(x):\n    return x + x\n",
     "mean": "def mean(x):\n    return x.sum() / x.size\n",

@@ -17,6 +17,8 @@ from autograder.sandbox import Sandbox, View
 
 ROOT = Path(__file__).resolve().parents[2]
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def kernels(sandboxed: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:

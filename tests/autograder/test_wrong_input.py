@@ -23,6 +23,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 MAIN = "import sys; sys.argv[0] = 'mlsys-lab'; from mlsys_lab.cli import main; main()"
 
+pytestmark = pytest.mark.slow
+
 DOUBLE = "def double(x):\n    return x + x\n"
 MEAN = "def mean(x):\n    return x.sum() / x.size\n"
 RIGHT = DOUBLE + MEAN
