@@ -88,9 +88,9 @@ def to_cubin(source: str, arch: str = "sm_80", options: tuple[str, ...] = ()) ->
 def compiled(source: str, arch: str, kind: str, options: tuple[str, ...]) -> bytes:
     """The cached result, or a new one."""
     library = nvrtc()
-    if library is None and kind == "ptx" and arch == PRECOMPILED_FOR and not options:
-        known = precompiled().get(digest(source))
-        if known is not None:
+    if library is None and kind == "ptx" and not options:
+        known = precompiled().get(digest(source), "")
+        if re.search(rf"\.target {re.escape(arch)}\b", known):
             return known.encode()
     if library is None and not (kind == "ptx" and importlib.util.find_spec("ziglang")):
         raise NoFrontEnd(f"no compiler for CUDA C++ is installed: {REMEDY}")

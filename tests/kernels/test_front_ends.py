@@ -102,3 +102,7 @@ def test_a_precompiled_text_is_not_taken_for_a_source_that_was_changed(monkeypat
         frontend.to_ptx(text + "\n")
     with pytest.raises(frontend.NoFrontEnd):
         frontend.to_ptx(text, "sm_90")
+    hopper = precompile.sources()["matmul_wgmma"]
+    assert "wgmma.mma_async" in frontend.to_ptx(hopper, "sm_90a")
+    with pytest.raises(frontend.NoFrontEnd):
+        frontend.to_ptx(hopper, "sm_90")
