@@ -132,8 +132,9 @@ def digest(text: str) -> str:
 
 
 def headers() -> list[str]:
-    """Include options for the headers of the wheels."""
-    folders = [f / "include" for f in wheels() if (f / "include").is_dir()]
+    """Include options for the headers of the wheels, and behind them those of the toolkit at CUDA_PATH."""
+    roots = [*wheels(), *(Path(os.environ[v]) for v in ("CUDA_PATH",) if os.environ.get(v))]
+    folders = [f / "include" for f in roots if (f / "include").is_dir()]
     folders += [f / "cccl" for f in list(folders) if (f / "cccl").is_dir()]
     return [f"-I{f}" for f in folders]
 

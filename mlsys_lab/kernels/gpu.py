@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from mlsys_lab.kernels.frontend import nvrtc, to_cubin, to_ptx
 from mlsys_lab.kernels.tensor_map import Tiles, encoded
 
+Triple = tuple[int, int, int]
 REMEDY = 'device="simulator" runs it without one'
 
 
@@ -32,13 +34,7 @@ def cupy_with_gpu() -> Any:
 
 
 def run_on_gpu(
-    source: str,
-    name: str,
-    arch: str,
-    grid: tuple[int, int, int],
-    block: tuple[int, int, int],
-    shared: int,
-    arguments: tuple[Any, ...],
+    source: str, name: str, arch: str, grid: Triple, block: Triple, shared: int, arguments: tuple[Any, ...]
 ) -> None:
     """Compile for the GPU that is there, copy arrays there and back.
 
@@ -46,16 +42,33 @@ def run_on_gpu(
         RuntimeError: CuPy is not installed, it sees no GPU, or the kernel is for another one.
     """
     cupy = cupy_with_gpu()
+    launch, lying = bound(cupy, source, name, arch, grid, block, shared, arguments)
+    launch()
+    for given, made in zip(arguments, lying, strict=True):
+        if isinstance(given, np.ndarray) and given.flags.writeable:
+            given[...] = cupy.asnumpy(made)
+
+
+def bound(
+    cupy: Any, source: str, name: str, arch: str, grid: Triple, block: Triple, shared: int,
+    arguments: tuple[Any, ...],
+) -> tuple[Callable[[], None], list[Any]]:  # fmt: skip
+    """A launch that can be repeated, and its arguments as they lie on the GPU.
+
+    Raises:
+        RuntimeError: the kernel is for another GPU.
+    """
     kernel = function_of(cupy, source, name, arch)
     if shared > 48 << 10:
         kernel.max_dynamic_shared_size_bytes = shared
     lying = [a.matrix if isinstance(a, Tiles) else a for a in arguments]
     lying = [cupy.asarray(a) if isinstance(a, np.ndarray) else a for a in lying]
     there = tuple(as_argument(given, at) for given, at in zip(arguments, lying, strict=True))
-    kernel(grid, block, there, shared_mem=shared)
-    for given, made in zip(arguments, lying, strict=True):
-        if isinstance(given, np.ndarray) and given.flags.writeable:
-            given[...] = cupy.asnumpy(made)
+
+    def launch() -> None:
+        kernel(grid, block, there, shared_mem=shared)
+
+    return launch, lying
 
 
 @cache
