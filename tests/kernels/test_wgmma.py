@@ -162,7 +162,7 @@ def emulated(stages: int) -> str:
 @pytest.mark.parametrize(
     ("sizes", "grid", "stages"),
     [
-        # Four tiles by one block, two steps each: the ring goes around twice, every edge is beside a tile's.
+        # Four tiles by one block, two steps each: the ring goes around twice; no edge is a tile's.
         ((130, 264, 72), 1, 4),
         # One tile, six steps and the shortest ring, in which a stage that is freed too early is overwritten at
         # once; an odd width, where numbers are stored one by one.
