@@ -164,8 +164,8 @@ def emulated(stages: int) -> str:
     [
         # Four tiles by one block, two steps each: the ring goes around twice; no edge is a tile's.
         ((130, 264, 72), 1, 4),
-        # One tile, six steps and the shortest ring, in which a stage that is freed too early is overwritten at
-        # once; an odd width, where numbers are stored one by one.
+        # One tile, six steps and the shortest ring, in which a stage that is freed too early is overwritten
+        # at once; an odd width, where numbers are stored one by one.
         ((65, 131, 330), 1, 2),
         ((1, 1, 1), 3, 4),  # two blocks have nothing to do
     ],
