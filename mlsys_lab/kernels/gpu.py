@@ -64,9 +64,10 @@ def bound(
     lying = [a.matrix if isinstance(a, Tiles) else a for a in arguments]
     lying = [cupy.asarray(a) if isinstance(a, np.ndarray) else a for a in lying]
     there = tuple(as_argument(given, at) for given, at in zip(arguments, lying, strict=True))
+    held = there, lying  # a tensor map has the address of its matrix, and does not keep it
 
     def launch() -> None:
-        kernel(grid, block, there, shared_mem=shared)
+        kernel(grid, block, held[0], shared_mem=shared)
 
     return launch, lying
 
