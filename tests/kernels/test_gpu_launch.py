@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import re
 import sys
@@ -197,3 +198,44 @@ def test_a_machine_without_a_driver_says_so(monkeypatch):
         pytest.skip("there may be a driver")
     with pytest.raises(RuntimeError, match=r"no GPU: there is no driver \(nvcuda\.dll\)"):
         tensor_map.driver()
+
+
+@pytest.fixture
+def goals(monkeypatch) -> Any:
+    """The benchmark's modules lie beside each other, not in a package."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+    return importlib.import_module("_gpu_goals")
+
+
+@needs_nvrtc
+def test_the_benchmark_repeats_a_rungs_launches_and_nothing_else(hopper, goals):
+    go = goals.Recorder(hopper)
+    LADDER["sum_two_pass"].host(go, np.ones(100_000, np.float32))
+    LADDER["matmul_wgmma"].host(go, *references.inputs("matmul bf16", (300, 520, 64)))
+    first = list(hopper.launches)
+    assert [(grid[0], block[0], shared) for grid, block, _, shared in first] == [
+        (25, 256, 0), (1, 256, 0), (9, 288, DYNAMIC_SHARED["matmul_wgmma"]),
+    ]  # fmt: skip
+    go.again()
+    assert [id(launch[2]) for launch in hopper.launches[3:]] == [id(launch[2]) for launch in first]
+
+
+@needs_nvrtc
+def test_the_benchmarks_ceilings_are_what_was_done_over_the_time_it_took(hopper, goals):
+    class Clocked:
+        """A GPU on which everything takes 2 microseconds."""
+
+        cupy, torch = hopper, SimpleNamespace(mm=lambda a, b: None)
+        normal = staticmethod(lambda *shape, bf16=False: SimpleNamespace(copy_=lambda other: None))
+        ours = staticmethod(lambda tensor: np.zeros(1, np.float32))
+
+        def seconds(self, step: Any) -> float:
+            step()
+            return 2e-6
+
+    found = goals.ceilings(Clocked(), True)
+    assert found["copy_bytes_per_s"] == pytest.approx(8 * 2**24 / 2e-6)
+    assert found["bf16_flops_per_s"] == pytest.approx(2 * 1024**3 / 2e-6)
+    ((grid, block, given, _), *_) = hopper.launches
+    multiply_adds = grid[0] * block[0] * int(given[3]) * 64
+    assert found["float32_flops_per_s"] == pytest.approx(2 * multiply_adds / 2e-6)
