@@ -1,8 +1,8 @@
 // C = A B as matmul_bf16.cu has it, A (m, k) and B (k, n) in bfloat16, C (m, n) in float32, by what Hopper
 // brought: a warpgroup of four warps multiplies 64 x 256 x 16 by one instruction that reads both operands
 // from shared memory (wgmma), and one thread orders whole tiles from the copy engine (TMA). Needs sm_90a, and
-// rows of A and B of a multiple of 16 bytes. Layouts and descriptors: PTX ISA 9.0, 9.7.15.5; barriers:
-// 9.7.13.15; copies: 9.7.9.27.
+// rows of A and B of a multiple of 16 bytes. Layouts and descriptors: PTX ISA 9.1, 9.7.15.5; barriers:
+// 9.7.13.15; copies: cp.async.bulk.tensor.
 
 constexpr int HIGH = 128, WIDE = 256, DEEP = 64;  // of a block's tile of C; of the steps along k
 constexpr int STAGES = 4;                         // of the ring: 192 KiB, one block per multiprocessor
