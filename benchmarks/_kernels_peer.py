@@ -1,7 +1,7 @@
-"""Peers of benchmarks/kernels.py: numba's CUDA simulator and the package mlsys-lab's software GPU.
+"""Peers of benchmarks/kernels.py: the simulators of numba and of the package mlsys-lab; Triton's interpreter.
 
-Called as `python _kernels_peer.py numba|mlsys`; answers each line {"case", "threads"} with CPU seconds of one
-launch, compilation excluded, and the sum of what it computed.
+Called as `python _kernels_peer.py numba|mlsys|triton`; answers each line {"case", "threads"} with CPU seconds
+of one launch, compilation excluded, and the sum of what it computed.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ def main() -> None:
     os.dup2(2, 1)
     if sys.argv[1] == "numba":
         from _kernels_numba import run
+    elif sys.argv[1] == "triton":
+        from _kernels_triton import run
     else:
         run = mlsys_side()
     for line in sys.stdin:

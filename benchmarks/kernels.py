@@ -1,7 +1,8 @@
-"""The PTX machine against numba's CUDA simulator and that of the package mlsys-lab: CPU time of a launch.
+"""The PTX machine against the simulators of numba and of the package mlsys-lab: CPU time of a launch.
 
 Compilation is excluded on all sides; ours runs with every analysis on (sectors, bank conflicts, races,
-bounds). Each side takes its turn in every round, the peers in processes of their own.
+bounds). Each side takes its turn in every round, the peers in processes of their own. Triton's interpreter is
+reported beside them: it runs a whole block as one array, without threads, and has no bar.
 
     python benchmarks/kernels.py [--quick] [--json FILE]
 """
@@ -18,7 +19,11 @@ from _kernels_ours import Case, large, simple
 from measure import Row, arguments, peers_environment, report, row
 
 HERE = Path(__file__).resolve().parent
-PEERS = {"numba's simulator": ("numba", 1 / 100), "mlsys-lab 0.4": ("mlsys", 1 / 40)}
+PEERS: dict[str, tuple[str, float | None]] = {
+    "numba's simulator": ("numba", 1 / 100),
+    "mlsys-lab 0.4": ("mlsys", 1 / 40),
+    "Triton interpreter": ("triton", None),
+}
 LIMIT_S = 1.0  # of one launch of the larger kernels
 
 
@@ -43,6 +48,13 @@ class Peer:
         return float(found["cpu"]), float(found["total"])
 
 
+def not_run(programs: Path, *modules: str) -> str:
+    """Why a peer that is only reported cannot run here; "" where it can."""
+    command = [str(programs / "python"), "-c", f"import {', '.join(modules)}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return (done.stderr.strip().splitlines() or ["it ended"])[-1] if done.returncode else ""
+
+
 def beside(peers: dict[str, Peer], case: str, threads: int, rounds: int, judged: bool) -> list[Row]:
     """One case on all sides; the results have to agree."""
     ours = simple(case, threads)
@@ -50,6 +62,8 @@ def beside(peers: dict[str, Peer], case: str, threads: int, rounds: int, judged:
     repeat = max(1, 4096 // threads)
     mine, theirs = [], {name: list[float]() for name in peers}
     ours.run()
+    for peer in peers.values():
+        peer.run(case, 32)  # compiles
     for _ in range(rounds):
         mine.append(sum(ours.run() for _ in range(repeat)) / repeat)
         result = ours.arguments[2 if case == "vector add" else 1]
@@ -76,7 +90,9 @@ def alone(name: str, case: Case, wanted: np.ndarray, rounds: int, judged: bool) 
 def main() -> int:
     options = arguments(__doc__ or "")
     programs = peers_environment("kernels")
-    peers = {name: Peer(programs, word) for name, (word, _) in PEERS.items()}
+    reason = not_run(programs, "torch", "triton")
+    left_out = [f"Triton's interpreter: not run: {reason}"] if reason else []
+    peers = {n: Peer(programs, word) for n, (word, _) in PEERS.items() if not (reason and word == "triton")}
     rounds, judged = (1, False) if options.quick else (5, True)
     rows: list[Row] = []
     try:
@@ -85,7 +101,7 @@ def main() -> int:
                 print(f"{case}, {threads:,} threads ...", file=sys.stderr)
                 rows += beside(peers, case, threads, rounds, judged)
         rows += [alone(name, *found, rounds, judged) for name, found in large().items()]
-        return report(rows, options, left_out=["Triton's interpreter: 999 MB to install, not measured"])
+        return report(rows, options, left_out=left_out)
     finally:
         for peer in peers.values():
             peer.process.kill()

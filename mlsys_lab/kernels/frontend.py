@@ -88,9 +88,9 @@ def to_cubin(source: str, arch: str = "sm_80", options: tuple[str, ...] = ()) ->
 def compiled(source: str, arch: str, kind: str, options: tuple[str, ...]) -> bytes:
     """The cached result, or a new one."""
     library = nvrtc()
-    if library is None and kind == "ptx" and arch == PRECOMPILED_FOR and not options:
-        known = precompiled().get(digest(source))
-        if known is not None:
+    if library is None and kind == "ptx" and not options:
+        known = precompiled().get(digest(source), "")
+        if re.search(rf"\.target {re.escape(arch)}\b", known):
             return known.encode()
     if library is None and not (kind == "ptx" and importlib.util.find_spec("ziglang")):
         raise NoFrontEnd(f"no compiler for CUDA C++ is installed: {REMEDY}")
@@ -132,8 +132,9 @@ def digest(text: str) -> str:
 
 
 def headers() -> list[str]:
-    """Include options for the headers of the wheels."""
-    folders = [f / "include" for f in wheels() if (f / "include").is_dir()]
+    """Include options for the headers of the wheels, and behind them those of the toolkit at CUDA_PATH."""
+    roots = [*wheels(), *(Path(os.environ[v]) for v in ("CUDA_PATH",) if os.environ.get(v))]
+    folders = [f / "include" for f in roots if (f / "include").is_dir()]
     folders += [f / "cccl" for f in list(folders) if (f / "cccl").is_dir()]
     return [f"-I{f}" for f in folders]
 

@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlsys_lab.kernels.tensor_map import Tiles
+
 if TYPE_CHECKING:
     from mlsys_lab.kernels.launcher import Launcher
 
 THREADS = 256
 EACH = 16  # elements that a thread adds up where a fixed grid walks over the data
 MOST_BLOCKS = 2048  # some blocks for each multiprocessor of the largest GPU
+HOPPERS_MULTIPROCESSORS = 132  # of an H100 SXM, an H200: NVIDIA's H100 whitepaper, 2022
+WGMMA_SHARED = 4 * (128 + 256) * 64 * 2 + 1024  # a ring of four stages, and room to align it
 HEAD, DECODE_HEAD, GROUP = 64, 128, 8  # the limits of attention.cu and decode.cu
 
 
@@ -125,6 +129,27 @@ def matmul_bf16(go: Launcher, kernel: str, a: Any, b: Any) -> Any:
     c = np.full_like(a, np.nan, shape=(m, n), dtype=np.float32)
     go(kernel, (blocks_for(n, 64), blocks_for(m, 64)), a, b, c, m, n, k)
     return c
+
+
+def matmul_wgmma(go: Launcher, a: Any, b: Any) -> Any:
+    """a (m, k) times b (k, n), both bfloat16; float32. Rows that are no multiple of 16 bytes are copied."""
+    (m, k), n = a.shape, b.shape[1]
+    a, b = padded(a.view(np.uint16)), padded(b.view(np.uint16))
+    c = np.full_like(a, np.nan, shape=(m, n), dtype=np.float32)
+    grid = min(blocks_for(m, 128) * blocks_for(n, 256), HOPPERS_MULTIPROCESSORS)
+    boxes = Tiles(a, (128, 64)), Tiles(b, (64, 64))
+    go("matmul_wgmma", grid, *boxes, c, m, n, k, shared=WGMMA_SHARED)
+    return c
+
+
+def padded(x: Any) -> Any:
+    """A matrix with zeros up to a multiple of 8 columns; itself where it has one."""
+    rows, columns = x.shape
+    if columns % 8 == 0:
+        return x
+    wide = np.zeros_like(x, shape=(rows, columns + -columns % 8))
+    wide[:, :columns] = x
+    return wide
 
 
 def attention_naive(go: Launcher, q: Any, k: Any, v: Any, *, causal: bool = True) -> Any:

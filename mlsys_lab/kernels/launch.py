@@ -11,6 +11,7 @@ from mlsys_lab.kernels.gpu import run_on_gpu
 from mlsys_lab.kernels.ptx.code import Module
 from mlsys_lab.kernels.ptx.parser import parse
 from mlsys_lab.kernels.ptx.program import Program
+from mlsys_lab.kernels.ptx.table import NotSimulated, refused
 from mlsys_lab.kernels.report import Report
 from mlsys_lab.kernels.signature import parameters
 from mlsys_lab.kernels.simulate import simulate
@@ -20,6 +21,8 @@ MOST_GRID = (2**31 - 1, 65_535, 65_535)
 #: KiB of shared memory that a block may have (CUDA C++ Programming Guide, table "Technical Specifications").
 SHARED_KIB = {"sm_70": 96, "sm_75": 64, "sm_80": 163, "sm_86": 99, "sm_89": 99, "sm_90": 227, "sm_100": 227}
 STEPS = 2_000_000
+#: Instructions that architectures of an "a" alone have, by their first word.
+OWN = ("wgmma", "setmaxnreg", "tcgen05")
 
 
 class CudaKernel:
@@ -36,7 +39,8 @@ class CudaKernel:
     Raises:
         CompileError: the source does not compile; the compiler's own line.
         ValueError: there is no kernel of that name; lists the names.
-        NotSimulated: it uses an instruction that the simulator does not know; names it and its line.
+        NotSimulated: it uses an instruction that the simulator does not know; names it and its line. For an
+            architecture of an "a" (sm_90a), whose own instructions want a GPU, at a launch on the simulator.
     """
 
     def __init__(self, source: str | Path, name: str = "", *, arch: str = "sm_80") -> None:
@@ -51,9 +55,24 @@ class CudaKernel:
         if name not in there:
             raise ValueError(f"there is no kernel {name!r}; there are: {', '.join(there)}")
         self.name = name
-        self.program = Program(self.module, self.module.kernels[name])
+        self.refused: NotSimulated | None = None
+        try:
+            self._program = Program(self.module, self.module.kernels[name])
+        except NotSimulated as reason:
+            if not arch.endswith("a"):
+                raise
+            code = self.module.kernels[name].code
+            told = next((refused(one) for one in code if one.op[0] in OWN), reason)
+            self.refused = NotSimulated(f"{told}; a GPU of {arch} runs it")
         self.parameters = parameters(self.source, name)
         self.report: Report | None = None
+
+    @property
+    def program(self) -> Program:
+        """The kernel as the simulator runs it."""
+        if self.refused is not None:
+            raise self.refused
+        return self._program
 
     def __getitem__(self, shape: Any) -> Launch:
         """`kernel[grid, block]` or `kernel[grid, block, dynamic_shared_bytes]`."""
@@ -84,7 +103,8 @@ class Launch:
             raise ValueError(f"a block has 1 to {MOST_THREADS} threads, at most 64 along z, got {block}")
         if min(grid) < 1 or any(n > most for n, most in zip(grid, MOST_GRID, strict=True)):
             raise ValueError(f"a grid has 1 to {MOST_GRID} blocks along x, y, z, got {grid}")
-        most, asked = SHARED_KIB.get(kernel.arch.rstrip("a"), 99) << 10, kernel.program.shared_bytes(shared)
+        most = SHARED_KIB.get(kernel.arch.rstrip("a"), 99) << 10
+        asked = shared if kernel.refused else kernel.program.shared_bytes(shared)
         if shared < 0 or asked > most:
             raise ValueError(
                 f"a block of {kernel.arch} has at most {most} bytes of shared memory, got {asked}"
@@ -106,7 +126,8 @@ class Launch:
             RuntimeError: there is no GPU.
         """
         if device == "gpu":
-            run_on_gpu(self.kernel.source, self.kernel.name, self.grid, self.block, self.shared, arguments)
+            one = self.kernel
+            run_on_gpu(one.source, one.name, one.arch, self.grid, self.block, self.shared, arguments)
             return None
         if device != "simulator":
             raise ValueError(f"device is 'simulator' or 'gpu', got {device!r}")

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from mlsys_lab.kernels.frontend import FOLDER
+from mlsys_lab.kernels import hosts
+from mlsys_lab.kernels.frontend import FOLDER, PRECOMPILED_FOR
 from mlsys_lab.kernels.launch import CudaKernel
 from mlsys_lab.kernels.report import Report
 
@@ -34,6 +35,7 @@ KERNELS: dict[str, dict[str, Shape]] = {
         **dict.fromkeys(("matmul_2d_tile", "matmul_vectorised", "matmul_warp_tile"), 256),
     },
     "matmul_bf16": {"matmul_wmma": 128},
+    "matmul_wgmma": {"matmul_wgmma": 288},
     "attention": {
         "attention_scores": 128,
         "attention_values": 64,
@@ -44,6 +46,11 @@ KERNELS: dict[str, dict[str, Shape]] = {
     "decode": {"decode_paged": 128, "decode_grouped": 128},
     "adam": {"adam_average": 256, "adam_step": 256, "adam_fused": 256},
 }
+
+#: Files whose kernels use what one architecture alone has.
+ARCHITECTURES = {"matmul_wgmma": "sm_90a"}
+#: Dynamic shared memory of kernels that always ask for the same, in bytes.
+DYNAMIC_SHARED = {"matmul_wgmma": hosts.WGMMA_SHARED}
 
 
 def file_of(kernel: str) -> str:
@@ -63,7 +70,8 @@ def file_of(kernel: str) -> str:
 @cache
 def kernel_of(name: str) -> CudaKernel:
     """A kernel of the library, compiled."""
-    return CudaKernel(FOLDER / f"{file_of(name)}.cu", name)
+    file = file_of(name)
+    return CudaKernel(FOLDER / f"{file}.cu", name, arch=ARCHITECTURES.get(file, PRECOMPILED_FOR))
 
 
 @dataclass

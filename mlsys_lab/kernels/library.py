@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlsys_lab.kernels import hosts
-from mlsys_lab.kernels.launcher import Launcher
+from mlsys_lab.kernels.launcher import ARCHITECTURES, Launcher
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Rung:
         idea: one sentence.
         host: launches it.
         gain: over the rung before; None at the foot of a ladder.
+        arch: the one architecture whose instructions it uses; such a rung is not simulated. "" for all.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Rung:
     idea: str
     host: Callable[..., Any]
     gain: Gain | None = None
+    arch: str = ""
 
     def run(self, *arrays: Any, device: str = "simulator", **options: Any) -> tuple[Any, Launcher]:
         """The result (an array or several), and the launches with their reports."""
@@ -217,6 +219,14 @@ RUNGS = (
         by(hosts.matmul_bf16, "matmul_wmma"),
         Gain("instructions", "matmul_warp_tile", 4, (128, 128, 128),
              "4096 multiply-adds of a warp in 1 instruction, not 128; to fetch takes the rest"),
+    ),
+    Rung(
+        "matmul_wgmma", "matmul bf16",
+        "Four warps multiply 64 x 256 x 16 from shared memory, which a copy engine fills meanwhile.",
+        hosts.matmul_wgmma,
+        Gain("global load sectors", "matmul_wmma", 8 / 3, (256, 256, 64),
+             "per step 128 + 256 numbers for 128 x 256 results; 64 + 64 for 64 x 64 before"),
+        arch=ARCHITECTURES["matmul_wgmma"],
     ),
     Rung(
         "attention_naive", "attention", "The matrix of scores goes to memory and comes back twice.",

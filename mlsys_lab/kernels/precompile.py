@@ -12,6 +12,7 @@ import re
 import sys
 
 from mlsys_lab.kernels.frontend import FOLDER, PRECOMPILED, PRECOMPILED_FOR, REMEDY, digest, nvrtc, to_ptx
+from mlsys_lab.kernels.launcher import ARCHITECTURES
 
 
 def sources() -> dict[str, str]:
@@ -29,7 +30,10 @@ def main() -> int:
     if nvrtc() is None:
         print(f"NVIDIA's compiler is not installed: {REMEDY}", file=sys.stderr)
         return 1
-    texts = {digest(source): portable(to_ptx(source, PRECOMPILED_FOR)) for source in sources().values()}
+    texts = {
+        digest(source): portable(to_ptx(source, ARCHITECTURES.get(name, PRECOMPILED_FOR)))
+        for name, source in sources().items()
+    }
     data = gzip.compress(json.dumps(texts, sort_keys=True).encode(), mtime=0)
     PRECOMPILED.write_bytes(data)
     print(f"{len(texts)} files of kernels, {len(data):,} bytes: {PRECOMPILED.name}")

@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 
 from mlsys_lab.kernels.frontend import CompileError, NoFrontEnd, to_cubin
-from mlsys_lab.kernels.launcher import FOLDER, KERNELS
+from mlsys_lab.kernels.launcher import ARCHITECTURES, DYNAMIC_SHARED, FOLDER, KERNELS
 
 
 @dataclass(frozen=True)
@@ -123,15 +123,20 @@ def table(gpu: str) -> str:
     head = ("kernel", "threads", "registers", "shared", "spills", "blocks/SM", "occupancy", "limited by")
     lines = [f"{gpu} ({one.arch})", "{:<22}{:>8}{:>10}{:>8}{:>8}{:>10}{:>10}  {}".format(*head)]
     for file, kernels in KERNELS.items():
-        found = resources((FOLDER / f"{file}.cu").read_text(encoding="utf-8"), one.arch)
+        arch = ARCHITECTURES.get(file, one.arch)
+        if arch not in (one.arch, f"{one.arch}a"):
+            lines += [f"{name:<22} is for {arch} alone" for name in kernels]
+            continue
+        found = resources((FOLDER / f"{file}.cu").read_text(encoding="utf-8"), arch)
         for name, block in kernels.items():
             threads, has = block if isinstance(block, int) else block[0] * block[1], found[name]
-            limits = blocks_resident(one, threads, has.registers, has.shared_bytes)
+            shared = has.shared_bytes + DYNAMIC_SHARED.get(name, 0)
+            limits = blocks_resident(one, threads, has.registers, shared)
             least = min(limits.values())
-            share = occupancy(one, threads, has.registers, has.shared_bytes)
+            share = occupancy(one, threads, has.registers, shared)
             reason = "-" if share == 1 else " ".join(w for w, n in limits.items() if n == least)
             lines.append(
-                f"{name:<22}{threads:>8}{has.registers:>10}{has.shared_bytes:>8}{has.spill_bytes:>8}"
+                f"{name:<22}{threads:>8}{has.registers:>10}{shared:>8}{has.spill_bytes:>8}"
                 f"{least:>10}{share:>10.0%}  {reason}"
             )
     return "\n".join(lines)

@@ -102,3 +102,21 @@ def test_a_precompiled_text_is_not_taken_for_a_source_that_was_changed(monkeypat
         frontend.to_ptx(text + "\n")
     with pytest.raises(frontend.NoFrontEnd):
         frontend.to_ptx(text, "sm_90")
+    hopper = precompile.sources()["matmul_wgmma"]
+    assert "wgmma.mma_async" in frontend.to_ptx(hopper, "sm_90a")
+    with pytest.raises(frontend.NoFrontEnd):
+        frontend.to_ptx(hopper, "sm_90")
+
+
+def test_a_toolkits_headers_stand_behind_those_of_the_wheels(monkeypatch, tmp_path):
+    monkeypatch.delenv("CUDA_PATH", raising=False)
+    wheels = frontend.headers()
+    (tmp_path / "include" / "cccl").mkdir(parents=True)
+    monkeypatch.setenv("CUDA_PATH", str(tmp_path))
+    both = frontend.headers()
+    assert [one for one in both if one not in wheels] == [
+        f"-I{tmp_path / 'include'}",
+        f"-I{tmp_path / 'include' / 'cccl'}",
+    ]
+    if wheels:
+        assert both.index(wheels[0]) == 0

@@ -31,11 +31,15 @@ SIZES = {
     "decode": [(3, 6, 2, 40, 5, 33), (1, 1, 1, 128, 4, 1)],
     "adam": [(1001,), (1,)],
 }
-CASES = [
-    pytest.param(rung, sizes, id=f"{rung.name}-{'x'.join(map(str, sizes))}")
-    for rung in RUNGS
-    for sizes in SIZES[rung.family]
-]
+SIMULATED = [rung for rung in RUNGS if not rung.arch]
+CASES, GPU_CASES = (
+    [
+        pytest.param(rung, sizes, id=f"{rung.name}-{'x'.join(map(str, sizes))}")
+        for rung in rungs
+        for sizes in SIZES[rung.family]
+    ]
+    for rungs in (SIMULATED, RUNGS)
+)
 
 
 def compared(rung: Rung, sizes: tuple[int, ...], device: str = "simulator", **options: object) -> Launcher:
@@ -66,7 +70,7 @@ def test_every_rung_is_right_at_odd_sizes_without_errors_or_races(rung, sizes):
         assert report.same_value_writes == []
 
 
-@pytest.mark.parametrize("name", [rung.name for rung in RUNGS if rung.gain])
+@pytest.mark.parametrize("name", [rung.name for rung in SIMULATED if rung.gain])
 def test_each_rung_gains_on_its_counter_what_it_predicts(name):
     rung = LADDER[name]
     gain, before = rung.gain, LADDER[rung.gain.over]
@@ -198,7 +202,7 @@ def without_nvrtc(monkeypatch) -> Iterator[None]:
     kernel_of.cache_clear()
 
 
-@pytest.mark.parametrize("rung", RUNGS, ids=lambda rung: rung.name)
+@pytest.mark.parametrize("rung", SIMULATED, ids=lambda rung: rung.name)
 def test_every_rung_is_right_on_a_machine_without_any_compiler(rung, without_nvrtc, monkeypatch):
     monkeypatch.setattr(frontend.importlib.util, "find_spec", lambda name: None)
     for report in compared(rung, SIZES[rung.family][0]).reports:
@@ -223,9 +227,11 @@ def test_these_rungs_are_right_and_gain_what_they_predict_through_clang(name, wi
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize(("rung", "sizes"), CASES)
+@pytest.mark.parametrize(("rung", "sizes"), GPU_CASES)
 def test_every_rung_is_right_on_a_gpu(rung, sizes):
     cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
     if not cupy.cuda.is_available():
         pytest.skip("no GPU")
+    if rung.arch and rung.arch != f"sm_{cupy.cuda.Device().compute_capability}a":
+        pytest.skip(f"needs a GPU of {rung.arch}")
     compared(rung, sizes, device="gpu")

@@ -261,5 +261,7 @@ class _Parser:
         while self.peek() in ("+", "-"):
             negative = (self.take() == "-") != self.accept("-")
             offset += -self.number().value if negative else self.number().value
+        if self.accept(","):  # [map, {column, row}] of a tensor: no instruction that has it is simulated
+            self.operand()
         self.take("]")
         return Address(base, offset)

@@ -179,6 +179,9 @@ class Writer:
     def move(self, one: Instruction) -> None:
         kind, (to, source) = one.op[-1], one.operands
         guard = self.guard(one)
+        base = source.base if isinstance(source, Address) else source
+        if isinstance(base, Symbol) and any(base.name == p.name for p in self.kernel.parameters):
+            raise refused(one, f"{one.name} of the address of a parameter")
         if isinstance(source, Vector):
             part = f"b{8 * BYTES[kind] // len(source.parts)}"
             values = [self.read(p, part) for p in source.parts]
