@@ -17,7 +17,7 @@
 #     - inference
 #     points: 10
 #     prerequisites:
-#     - '04'
+#     - '00'
 #     title: How do ten thousand threads sum an array?
 #     week: 5
 # ---
@@ -31,7 +31,7 @@
 # | **Time** | 70 minutes, 46 of them in five exercises |
 # | **Points** | 10: map 2, stride 2, block 2, tree 2, grid 2 |
 # | **Parts** | `mlsys_lab.kernels`, which runs a kernel without a GPU; at the end `nn` |
-# | **Before** | lab 04; some C is enough to read and write the kernels |
+# | **Before** | lab 00; some C is enough to read and write the kernels |
 
 # %% tags=["setup"]
 # Setup, safe to run again: installs the course where it is missing, sets the plot style.
@@ -187,7 +187,7 @@ print("sums right:", np.allclose(out, x.reshape(128, 32).sum(1), rtol=1e-5))
 def stride_sum():
     """A kernel that writes out[t], what thread t of the grid has added; together: the sum of x.
 
-    x has n elements, out one for each thread of the grid."""
+    x has n elements, out one for each thread of the grid; what stands in out before is no zero."""
     ### BEGIN SOLUTION
     ### STARTER: return r"""extern "C" __global__ void stride_sum(const float* x, float* out, int n) {
     ### STARTER: }"""
@@ -252,7 +252,8 @@ show(fig)
 def block_sum():
     """A kernel that writes out[b], the sum of the elements of block b: one for each of its threads.
 
-    blockDim.x is at most 256; the last block may have fewer elements than threads."""
+    blockDim.x is at most 256; the last block may have fewer elements than threads. What stands in out
+    before is no zero."""
     ### BEGIN SOLUTION
     ### STARTER: return r"""extern "C" __global__ void block_sum(const float* x, float* out, int n) {
     ### STARTER: }"""
@@ -431,21 +432,20 @@ check("lab08a.q5", grid_sum)
 
 # %%
 grid = grid_sum if solved("lab08a.q5") else skip("lab08a.q5")
-whose = "yours" if solved("lab08a.q5") else "the reference"
 ATOMIC = r"""extern "C" __global__ void atomic(const float* x, float* out, int n) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i < n) atomicAdd(out, x[i]);
 }"""
 
 # %%
-x, costs = rng.random(16_384, np.float32), {}
-ways = {"an atomic per element": ATOMIC, "thread 0 per block": serial()}
-ways |= {"tree per block": tree(), f"grid ({whose})": grid()}
+x, costs, ways = rng.random(16_384, np.float32), {}, {"an atomic per element": ATOMIC}
+made = {"thread 0 per block": (3, serial), "tree per block": (4, tree), "grid": (5, grid)}
+for name, (part, kernel) in made.items():
+    ways[f"{name} ({'yours' if solved(f'lab08a.q{part}') else 'the reference'})"] = kernel()
 for name, source in ways.items():
     out, blocks = np.zeros(64, np.float32), 8 if source == grid() else 64
     done = CudaKernel(source)[blocks, 256](x, out, len(x))
-    sent = done.global_stores.bytes // 4
-    costs[name] = done.global_loads.sectors, done.shared.wavefronts, sent
+    costs[name] = done.global_loads.sectors, done.shared.wavefronts, done.global_stores.bytes // 4
 
 # %%
 fig, ax = plt.subplots(figsize=(7, 3.8))
@@ -453,8 +453,8 @@ parts = {"sectors read": "memory", "shared wavefronts": "compute"}
 parts["values sent out"] = "communication"
 for k, (label, color) in enumerate(parts.items()):
     counts = [max(c[k], 0.5) for c in costs.values()]
-    ax.barh(np.arange(4) + 0.25 - 0.25 * k, counts, 0.22, color=PALETTE[color], label=label)
-ax.set(xscale="log", xlim=(0.5, 3e6), yticks=range(4), yticklabels=costs)
+    ax.barh(np.arange(4) - 0.25 + 0.25 * k, counts, 0.22, color=PALETTE[color], label=label)
+ax.set(xscale="log", xlim=(0.2, 3e6), yticks=range(4), yticklabels=costs)
 ax.set_xlabel("count for 16,384 elements (0 drawn as 0.5)")
 ax.invert_yaxis()
 ax.legend(loc="right")
@@ -465,8 +465,8 @@ show(fig)
 # ## How the wait is hidden
 #
 # A scheduler of a multiprocessor issues one instruction per cycle, from any of up to 16 warps that does not wait. Say data
-# arrive after 500 cycles. NVIDIA's compiler unrolls your loop: four loads leave together, then the warp waits once. How
-# many warps until the scheduler never idles?
+# arrive after 500 cycles, and a load with its share of the loop is 12 instructions. NVIDIA's compiler unrolls your loop:
+# four loads leave together, then the warp waits once. How many warps until the scheduler never idles?
 
 # %% tags=["predict"]
 ### BEGIN SOLUTION

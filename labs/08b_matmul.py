@@ -253,7 +253,8 @@ print(*(race.message for race in broken.races[:1]), sep="\n")
 
 
 # %% [markdown]
-# A fast warp stores the next tile while a slow one still reads this.
+# Behind the products: a fast warp stores the next tile while a slow one still reads this. If your last barrier stood
+# before them: one reads what another has not stored.
 #
 # ## Build 3: thirty-two banks (10 minutes)
 #
