@@ -1,6 +1,7 @@
 """What the forward pass keeps for the backward one, tensor by tensor.
 
-After Korthikanti et al. 2022 (arXiv 2205.05198, section 4): for a GPT with dropout and 16-bit numbers the list sums
+After Korthikanti et al. 2022 (arXiv 2205.05198, section 4): for a GPT with dropout and 16-bit numbers the
+list sums
 to s b h (34 + 5 a s / h) bytes per layer. As a list it also holds for grouped heads, gated MLPs, experts and
 attention that does not keep its scores.
 """
@@ -41,6 +42,7 @@ def saved_by_layer(m: ModelSpec, w: Workload, layer: int = 0) -> Iterator[Saved]
     )
     for i in range(m.norms_per_layer):
         yield Saved(f"input of norm {i + 1}", wide * h)
+        yield Saved(f"statistics of norm {i + 1}", norm_statistics(m))
     yield Saved("input of query, key, value", wide * h)
     if m.mla:
         yield Saved(
@@ -84,6 +86,11 @@ def _mlp(m: ModelSpec, wide: int, width: int, name: str) -> Iterator[Saved]:
     yield Saved(f"input of the second product, {name}", wide * width, split=True)
 
 
+def norm_statistics(m: ModelSpec) -> int:
+    """Bytes per token of a norm's float32 mean and scale; the paper leaves these out."""
+    return 4 if m.norm == "rms" else 8
+
+
 def layer_bytes(m: ModelSpec, w: Workload, p: Parallel, layer: int = 0) -> float:
     """Bytes that one layer keeps for one micro-batch on one GPU."""
     tokens = w.context * w.micro_batch / p.cp
@@ -100,7 +107,8 @@ def layer_bytes(m: ModelSpec, w: Workload, p: Parallel, layer: int = 0) -> float
 def in_flight(layers: int, w: Workload, p: Parallel) -> float:
     """Layers' worth of activations that the first stage holds at once, over all micro-batches in flight.
 
-    One forward, one backward (1F1B): stage 0 holds pp micro-batches of layers / pp each, so `layers` in all however
+    One forward, one backward (1F1B): stage 0 holds pp micro-batches of layers / pp each, so `layers` in all
+    however
     long the pipeline; interleaving adds (pp - 1) / (pp m) of that (arXiv 2205.05198, section 4.2.3).
     """
     if p.pp == 1:
@@ -112,7 +120,7 @@ def in_flight(layers: int, w: Workload, p: Parallel) -> float:
 
 
 def activation_bytes(m: ModelSpec, w: Workload, p: Parallel) -> float:
-    """Bytes of the blocks' activations on the GPU that holds most of them; embedding and loss are not in it."""
+    """Bytes of the blocks' activations on the GPU that holds most of them, without embedding and loss."""
     if p.pp == 1:
         return sum(layer_bytes(m, w, p, layer) for layer in range(m.layers))
     heaviest = max(layer_bytes(m, w, p, layer) for layer in {0, m.layers - 1})

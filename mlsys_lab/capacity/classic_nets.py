@@ -1,4 +1,4 @@
-"""AlexNet, VGG, SqueezeNet, ResNet and its kin, DenseNet, ConvNeXt, written with the builder of convnets.py."""
+"""AlexNet, VGG, SqueezeNet, ResNet and its kin, DenseNet, ConvNeXt, by the builder of convnets.py."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def squeezenet(version: str, net: Net, classes: int) -> None:
 def resnet(
     depths: tuple[int, ...], bottleneck: bool, net: Net, classes: int, *, groups: int = 1, base: int = 64
 ) -> None:
-    """He et al. 2016 (arXiv 1512.03385); the stride is in the 3x3 convolution. Wide and ResNeXt by base and groups."""
+    """He et al. 2016 (arXiv 1512.03385), strides in the 3x3; ResNeXt by groups, wide ones by base."""
     net.conv_norm(64, 7, 2)
     net.pool(3, 2, 1)
     for i, depth in enumerate(depths):

@@ -1,6 +1,8 @@
-"""Convolutional networks as a list of layers: a builder that carries the shape along and writes each weight down.
+"""Convolutional networks as a list of layers: a builder that carries the shape along and writes each weight
+down.
 
-Parameters and multiply-adds then follow as for transformers. Strides, paddings and rounding are those of torchvision
+Parameters and multiply-adds then follow as for transformers. Strides, paddings and rounding are those of
+torchvision
 0.29.2, whose published counts (each Weights enum's num_params and _ops) the tests hold this against.
 """
 
@@ -37,7 +39,7 @@ class ConvNet(Counts):
 
     @cached_property
     def forward_macs(self) -> int:
-        """Multiply-adds of one image: convolutions and linear layers; norms, activations and pools are not counted."""
+        """Multiply-adds of one image in convolutions and linear layers, as published counts have them."""
         return sum(w.multiplied * (w.positions or 1) for w in self.listed)
 
 
@@ -99,7 +101,7 @@ class Net:
             self._add(f"{name} bias", shape[:1])
 
     def beside(self, branch: Callable[[Net], None]) -> Net:
-        """A branch from the current shape: its weights are added here, its shape is returned, this one's stays."""
+        """A branch from the current shape: its weights are added here, its shape is returned, ours stays."""
         other = Net((self.channels, self.height, self.width))
         other.part, other.weights = self.part, self.weights
         branch(other)
@@ -121,7 +123,7 @@ class Net:
 
 
 def divisible(value: float, by: int = 8) -> int:
-    """The multiple of `by` nearest to a number of channels, not more than 10 % below it (MobileNet's rule)."""
+    """The multiple of `by` nearest to a number of channels, at most 10 % below it (MobileNet's rule)."""
     rounded = max(by, int(value + by / 2) // by * by)
     return rounded + by if rounded < 0.9 * value else rounded
 

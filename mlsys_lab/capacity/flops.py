@@ -1,6 +1,7 @@
 """Floating-point operations of a model: per operation, forward and backward, exact for its matrix products.
 
-A multiply-add is two. Matrix products are counted, and what else there is (norms, activations, softmax) is not, as
+A multiply-add is two. Matrix products are counted, and what else there is (norms, activations, softmax) is
+not, as
 in the papers and in torch's counter. The backward pass of a product is two products of its size; attention is
 4 b h s^2 d forward, its backward 8, or 10 where the scores are computed again (flash, arXiv 2205.14135).
 """
@@ -42,7 +43,8 @@ def operations(
         batch: sequences or images.
         context: tokens per sequence; images need none.
         attention: "flash" (its backward computes the scores again) or "materialised".
-        causal: count the lower half of the scores alone, as a kernel that skips the rest does. Published counts
+        causal: count the lower half of the scores alone, as a kernel that skips the rest does. Published
+            counts
             (PaLM's, Megatron's) take the whole square.
 
     Returns:
@@ -96,7 +98,8 @@ def train_flops(
 
     Args:
         m, batch, context, attention, causal: as in `operations`.
-        recompute: "none"; "selective" computes the products of attention again; "full" every block, but not the
+        recompute: "none"; "selective" computes the products of attention again; "full" every block, but not
+            the
             output layer (arXiv 2205.05198, section 5 and appendix A).
     """
     total = 0
@@ -108,7 +111,7 @@ def train_flops(
 
 
 def six_nd(parameters: float, tokens: float) -> float:
-    """6 N D: the rule of thumb of training FLOPs, attention's square left out (arXiv 2001.08361, section 2.1)."""
+    """6 N D: training FLOPs without attention's square (arXiv 2001.08361, section 2.1)."""
     return 6 * parameters * tokens
 
 

@@ -1,4 +1,5 @@
-"""A Hugging Face config.json as a `ModelSpec`; a field that could change the count and is not known is refused.
+"""A Hugging Face config.json as a `ModelSpec`; a field that could change the count and is not known is
+refused.
 
 What each model_type counts, implies and ignores stands in data/model_types.toml. A silent guess here is how
 estimators come to be wrong by a factor: heads of the cache, width of a head, biases, tied embeddings.
@@ -65,7 +66,8 @@ def read(config: Mapping[str, Any] | str | Path, *, strict: bool = True, name: s
     Raises:
         NotAModel: not JSON, no model's config, an unknown type, a required field missing, an unknown field.
 
-    >>> read({"model_type": "gpt2", "vocab_size": 50257, "n_embd": 768, "n_layer": 12, "n_head": 12}).parameters
+    >>> read({"model_type": "gpt2", "vocab_size": 50257, "n_embd": 768, "n_layer": 12, "n_head":
+    12}).parameters
     124439808
     """
     if not isinstance(config, Mapping):
@@ -110,7 +112,9 @@ def _refuse_unknown(config: Mapping[str, Any], rules: dict[str, Any], model_type
             continue
         near = difflib.get_close_matches(field, known, n=1, cutoff=0.6)
         hint = f"; did you mean {near[0]}?" if near else ""
-        message = f"{model_type} has no field {field!r} that this program knows, and it could change the count{hint}"
+        message = (
+            f"{field!r} is no field of {model_type} that is known here, and it could change the count{hint}"
+        )
         if strict:
             raise NotAModel(message + " Correct it, or pass strict=False to leave it out.")
         warnings.warn(message, stacklevel=4)

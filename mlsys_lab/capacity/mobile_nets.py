@@ -1,4 +1,4 @@
-"""MobileNet V2 and V3, EfficientNet and its V2, MNASNet: inverted residuals, written with the builder of convnets.py."""
+"""MobileNet V2 and V3, EfficientNet and its V2, MNASNet: inverted residuals, built by convnets.py."""
 
 from __future__ import annotations
 
@@ -101,8 +101,8 @@ def mnasnet(alpha: float, net: Net, classes: int) -> None:
 def efficientnet(wider: float, deeper: float, net: Net, classes: int) -> None:
     """Tan and Le 2019 (arXiv 1905.11946), table 1 scaled in width and depth."""
     net.conv_norm(divisible(32 * wider), 3, 2)
-    rows = ((1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3), (6, 5, 1, 112, 3), (6, 5, 2, 192, 4),
-            (6, 3, 1, 320, 1))  # fmt: skip
+    rows = ((1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3), (6, 5, 1, 112, 3),
+            (6, 5, 2, 192, 4), (6, 3, 1, 320, 1))  # fmt: skip
     for i, (factor, kernel, stride, out, depth) in enumerate(rows, 1):
         net.part = f"stage {i}"
         for block in range(math.ceil(depth * deeper)):
@@ -115,12 +115,12 @@ def efficientnet(wider: float, deeper: float, net: Net, classes: int) -> None:
 
 
 # fused, factor, kernel, stride, out, depth (Tan and Le 2021, arXiv 2104.00298, table 4 and the authors' code)
-_V2S = ((1, 1, 3, 1, 24, 2), (1, 4, 3, 2, 48, 4), (1, 4, 3, 2, 64, 4), (0, 4, 3, 2, 128, 6), (0, 6, 3, 1, 160, 9),
-        (0, 6, 3, 2, 256, 15))  # fmt: skip
-_V2M = ((1, 1, 3, 1, 24, 3), (1, 4, 3, 2, 48, 5), (1, 4, 3, 2, 80, 5), (0, 4, 3, 2, 160, 7), (0, 6, 3, 1, 176, 14),
-        (0, 6, 3, 2, 304, 18), (0, 6, 3, 1, 512, 5))  # fmt: skip
-_V2L = ((1, 1, 3, 1, 32, 4), (1, 4, 3, 2, 64, 7), (1, 4, 3, 2, 96, 7), (0, 4, 3, 2, 192, 10), (0, 6, 3, 1, 224, 19),
-        (0, 6, 3, 2, 384, 25), (0, 6, 3, 1, 640, 7))  # fmt: skip
+_V2S = ((1, 1, 3, 1, 24, 2), (1, 4, 3, 2, 48, 4), (1, 4, 3, 2, 64, 4), (0, 4, 3, 2, 128, 6),
+        (0, 6, 3, 1, 160, 9), (0, 6, 3, 2, 256, 15))  # fmt: skip
+_V2M = ((1, 1, 3, 1, 24, 3), (1, 4, 3, 2, 48, 5), (1, 4, 3, 2, 80, 5), (0, 4, 3, 2, 160, 7),
+        (0, 6, 3, 1, 176, 14), (0, 6, 3, 2, 304, 18), (0, 6, 3, 1, 512, 5))  # fmt: skip
+_V2L = ((1, 1, 3, 1, 32, 4), (1, 4, 3, 2, 64, 7), (1, 4, 3, 2, 96, 7), (0, 4, 3, 2, 192, 10),
+        (0, 6, 3, 1, 224, 19), (0, 6, 3, 2, 384, 25), (0, 6, 3, 1, 640, 7))  # fmt: skip
 
 
 def efficientnet_v2(rows: tuple[tuple[int, ...], ...], net: Net, classes: int) -> None:
@@ -143,8 +143,8 @@ def efficientnet_v2(rows: tuple[tuple[int, ...], ...], net: Net, classes: int) -
     net.linear(classes)
 
 
-_SCALES = ((1.0, 1.0, 224), (1.0, 1.1, 240), (1.1, 1.2, 288), (1.2, 1.4, 300), (1.4, 1.8, 380), (1.6, 2.2, 456),
-           (1.8, 2.6, 528), (2.0, 3.1, 600))  # fmt: skip
+_SCALES = ((1.0, 1.0, 224), (1.0, 1.1, 240), (1.1, 1.2, 288), (1.2, 1.4, 300), (1.4, 1.8, 380),
+           (1.6, 2.2, 456), (1.8, 2.6, 528), (2.0, 3.1, 600))  # fmt: skip
 
 #: Name: how it is built, and the side of the image that its published figures are for.
 NETS: dict[str, tuple[Architecture, int]] = {

@@ -1,6 +1,7 @@
 """What a model is to an estimator: sizes and choices from which every weight, FLOP and cached byte follows.
 
-`ModelSpec` is a transformer's; `ConvNet` (convnets.py) and `Counted` (a torch module's weights) have the same face:
+`ModelSpec` is a transformer's; `ConvNet` (convnets.py) and `Counted` (a torch module's weights) have the same
+face:
 name, parameters, active_parameters, parts, kv_bytes_per_token.
 """
 
@@ -94,22 +95,27 @@ class ModelSpec(Counts):
     Attributes:
         name: as people call it.
         layers, hidden, heads, vocab: counts.
-        kv_heads: heads of keys and values (GQA); equal to `heads` for multi-head attention, 1 for multi-query.
+        kv_heads: heads of keys and values (GQA); equal to `heads` for multi-head attention, 1 for multi-
+            query.
         head_dim: width of a head; not always hidden / heads.
         intermediate: width of the MLP; gated: three matrices (SwiGLU) instead of two.
         kind: "decoder" (generates, has a KV cache), "encoder" or "vision".
         tied: the output matrix is the embedding; head: there is an output matrix at all.
-        norm: "rms" (a scale), "layer" (scale and shift), "scale" (layer norm without shift), "plain" (no parameters).
+        norm: "rms" (a scale), "layer" (scale and shift), "scale" (layer norm without shift), "plain" (no
+            parameters).
         qkv_bias, o_bias, mlp_bias, head_bias: which products add a vector.
         qk_norm: "" none, "head" one per head width (Qwen3), "all" over all heads (OLMo 2).
-        positions: rows of learned positions, 0 with rotary ones or ALiBi; token_types: rows of segment embeddings.
+        positions: rows of learned positions, 0 with rotary ones or ALiBi; token_types: rows of segment
+            embeddings.
         norms_per_layer, embedding_norm, final_norm: where norms stand.
         pooler: a hidden x hidden layer at the end (BERT).
         embedding_width: of the token embedding where it is projected to `hidden` (OPT-350M); 0 for hidden.
         patch, channels, classes: of a vision transformer.
-        moe, mla: mixture of experts, latent attention; mtp: further modules that predict later tokens (DeepSeek-V3),
+        moe, mla: mixture of experts, latent attention; mtp: further modules that predict later tokens
+            (DeepSeek-V3),
             which are not part of `parameters` as their paper counts it; see `mtp_parameters`.
-        embedding_is_active: whether `active_parameters` counts the input embedding, of which a token reads one row:
+        embedding_is_active: whether `active_parameters` counts the input embedding, of which a token reads
+            one row:
             Mistral's 12.9B of Mixtral and Qwen's 3.3B count it, DeepSeek's 2.4B of V2-Lite leaves it out.
         context: longest context that the config names; 0 when it names none.
     """
@@ -157,7 +163,7 @@ class ModelSpec(Counts):
         if not self.head_dim:
             if self.hidden % self.heads:
                 raise ValueError(
-                    f"hidden {self.hidden} is not divisible by heads {self.heads}: give head_dim, or another number of heads"
+                    f"hidden {self.hidden} is not divisible by heads {self.heads}: give head_dim"
                 )
             object.__setattr__(self, "head_dim", self.hidden // self.heads)
         if not self.kv_heads:
@@ -166,7 +172,7 @@ class ModelSpec(Counts):
             _positive(name, getattr(self, name))
         if self.heads % self.kv_heads:
             raise ValueError(
-                f"heads {self.heads} is not divisible by kv_heads {self.kv_heads}: a key-value head serves a whole number"
+                f"heads {self.heads} is not divisible by kv_heads {self.kv_heads}: each serves a whole number"
             )
         if self.moe is not None and not 0 < self.moe.per_token <= self.moe.experts:
             raise ValueError(f"expected 1 to {self.moe.experts} experts per token, got {self.moe.per_token}")
@@ -182,7 +188,7 @@ class ModelSpec(Counts):
 
     @staticmethod
     def from_torch(module: Any, name: str = "") -> Counted:
-        """The weights of a torch module, each once; parts are its children's names. Device "meta" is enough."""
+        """The weights of a torch module, shared ones once; its children are the parts ("meta" is enough)."""
         weights = tuple(
             Weight(path.partition(".")[0], path, tuple(tensor.shape))
             for path, tensor in module.named_parameters()
@@ -197,13 +203,14 @@ class ModelSpec(Counts):
 
     @property
     def mtp_parameters(self) -> int:
-        """Weights of the modules that predict later tokens, without the embedding and the head that they share."""
+        """Weights of the modules that predict later tokens, without embedding and head, which are shared."""
         from mlsys_lab.capacity.transformer import mtp_weights
 
         return sum(w.stored for w in mtp_weights(self))
 
     def kv_bytes_per_token(self, dtype_bytes: float = 2) -> int:
-        """Bytes of keys and values, or of their compressed form, per token of context and sequence, all layers.
+        """Bytes of keys and values, or of their compressed form, per token of context and sequence, all
+        layers.
 
         Args:
             dtype_bytes: 2 for bfloat16, 1 for fp8, 0.5 for four bits.

@@ -21,7 +21,8 @@ class Parallel:
     """The degrees of parallelism.
 
     Attributes:
-        dp: data-parallel replicas; zero: how much of them is sharded (0 nothing, 1 optimiser, 2 gradients, 3 weights;
+        dp: data-parallel replicas; zero: how much of them is sharded (0 nothing, 1 optimiser, 2 gradients, 3
+            weights;
             arXiv 1910.02054). Shards are over the replicas (times cp), never over all GPUs.
         tp: tensor parallelism; sp: with it, sequence parallelism of norms and dropouts (arXiv 2205.05198).
         pp: pipeline stages; interleave: chunks of layers per stage (arXiv 2104.04473, section 2.2).
@@ -71,12 +72,15 @@ class Workload:
 
     Attributes:
         context: tokens per sequence.
-        micro_batch: sequences of one replica at a time; batch: of one step over all replicas, 0 for dp * micro_batch.
+        micro_batch: sequences of one replica at a time; batch: of one step over all replicas, 0 for dp *
+            micro_batch.
         dtype: of weights and activations; with a 16-bit one the optimiser keeps float32 masters (`master`).
         grad_bytes: of a gradient, 0 for the dtype's own; Megatron accumulates in 4.
         optimizer: one of OPTIMIZERS.
         attention: "flash", or "materialised", which keeps the scores.
         dropout: masks are kept in blocks (GPT-2 and -3 had it, later models do not).
+        step: how the optimiser runs: "fused" in place, "single" one tensor after the other (torch on a CPU),
+            "foreach" all at once, with a temporary of everything (torch's default on a GPU).
         tokens: of the whole run, 0 when only a step is asked for.
     """
 
@@ -89,6 +93,7 @@ class Workload:
     master: bool = True
     attention: str = "flash"
     dropout: bool = False
+    step: str = "fused"
     tokens: float = 0.0
 
     def __post_init__(self) -> None:
@@ -100,8 +105,12 @@ class Workload:
             raise ValueError(f"dtype is one of {', '.join(DTYPE_BYTES)}, got {self.dtype!r}")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer is one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
-        if self.attention not in ("flash", "materialised"):
-            raise ValueError(f"attention is flash or materialised, got {self.attention!r}")
+        for name, allowed in (
+            ("attention", ("flash", "materialised")),
+            ("step", ("fused", "single", "foreach")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is one of {', '.join(allowed)}, got {getattr(self, name)!r}")
 
     @property
     def dtype_bytes(self) -> int:
@@ -140,14 +149,12 @@ def check(model: ModelSpec, workload: Workload, parallel: Parallel) -> None:
             f"{model.heads} heads are not divisible by tp {p.tp}: use {_divisors(model.heads, p.tp)}"
         )
     if max(model.kv_heads, p.tp) % min(model.kv_heads, p.tp):
-        raise ValueError(
-            f"{model.kv_heads} key-value heads and tp {p.tp} do not divide one another: use {_divisors(model.kv_heads, p.tp)}"
-        )
+        usable = _divisors(model.kv_heads, p.tp)
+        raise ValueError(f"{model.kv_heads} key-value heads and tp {p.tp} do not divide: use {usable}")
     if model.layers % (p.pp * p.interleave):
         chunks = f"pp {p.pp}" + (f" x interleave {p.interleave}" if p.interleave > 1 else "")
-        raise ValueError(
-            f"{model.layers} layers are not divisible by {chunks}: use {_divisors(model.layers, p.pp * p.interleave)}"
-        )
+        usable = _divisors(model.layers, p.pp * p.interleave)
+        raise ValueError(f"{model.layers} layers are not divisible by {chunks}: use {usable}")
     whole = p.dp * w.micro_batch
     if w.global_batch(p) % whole:
         raise ValueError(

@@ -1,18 +1,20 @@
 """Memory of a training step on the GPU that needs most: by part, by phase, and as the maximum over phases.
 
-A step goes through phases, and not everything lives at once: gradients are not there when the first forward pass
-ends, activations are gone when the optimiser runs. The sum of all parts is what estimators print; the peak is the
+A step goes through phases, and not everything lives at once: gradients are not there when the first forward
+pass
+ends, activations are gone when the optimiser runs. The sum of all parts is what estimators print; the peak is
+the
 largest phase.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from mlsys_lab.capacity.activations import activation_bytes, layer_bytes
+from mlsys_lab.capacity.activations import activation_bytes, layer_bytes, norm_statistics
 from mlsys_lab.capacity.models import ModelSpec
 from mlsys_lab.capacity.parallel import Parallel, Workload, check
 from mlsys_lab.capacity.transformer import block_weights, embedding_weights, last_weights
@@ -113,7 +115,8 @@ def training_memory(m: ModelSpec, w: Workload, p: Parallel | None = None) -> Tra
         p: the layout; one GPU by default.
 
     Returns:
-        The phases of the pipeline stage that needs most. The framework's own memory (CUDA context, about 0.5 GB;
+        The phases of the pipeline stage that needs most. The framework's own memory (CUDA context, about 0.5
+        GB;
         communication buffers; fragmentation) is not in it.
 
     Raises:
@@ -128,7 +131,7 @@ def training_memory(m: ModelSpec, w: Workload, p: Parallel | None = None) -> Tra
 
 
 def model_state_bytes(parameters: float, w: Workload, shards: int = 1, zero: int = 0) -> dict[str, float]:
-    """Bytes of weights, gradients and optimiser for `parameters` numbers, with ZeRO over `shards` replicas."""
+    """Bytes of weights, gradients and optimiser of so many parameters, with ZeRO over `shards` replicas."""
     return {
         "weights": parameters * w.dtype_bytes / (shards if zero >= 3 else 1),
         "gradients": parameters * w.gradient_bytes / (shards if zero >= 2 else 1),
@@ -142,57 +145,66 @@ def _phases(m: ModelSpec, w: Workload, p: Parallel, stage: int) -> dict[str, dic
     shared = model_state_bytes(has.shared, w, shards, p.zero)
     experts = model_state_bytes(has.experts, w, shards // p.ep, p.zero)
     state = {part: shared[part] + experts[part] for part in shared}
-    gathered = 2 * has.layer * w.dtype_bytes if p.zero >= 3 else 0.0  # one in use, the next on its way
     resident = {"weights": state["weights"], "optimizer": state["optimizer"]}
-    if gathered:
-        resident["gathered weights"] = gathered
+    if p.zero >= 3:  # one layer in use, the next on its way
+        resident["gathered weights"] = 2 * has.layer * w.dtype_bytes
     several = (
         w.micro_batches(p) > 1
-    )  # gradients of the first micro-batch live through the others' forward passes
-    early = {"gradients": state["gradients"]} if several else {}
+    )  # the first micro-batch's gradients live through the others' forward passes
+    gradients = state["gradients"]
+    early = resident | ({"gradients": gradients} if several else {})
 
-    blocks = activation_bytes(m, w, p)
-    if stage and p.pp > 1 and p.interleave == 1:
-        blocks *= (p.pp - stage) / p.pp  # later stages hold fewer micro-batches
-    tokens = w.context * w.micro_batch / p.cp
-    once = layer_bytes(m, w, Parallel(tp=p.tp, sp=p.sp, cp=p.cp)) if p.recompute == "full" else 0.0
     last = stage == p.pp - 1
+    tokens = w.context * w.micro_batch / p.cp
+    row = tokens * w.dtype_bytes / (p.tp if p.sp else 1)  # of one number per token, where it is not split
+    split_row = tokens * w.dtype_bytes / p.tp
+    blocks = activation_bytes(m, w, p)
+    if stage and p.interleave == 1:
+        blocks *= (p.pp - stage) / p.pp  # later stages hold fewer micro-batches
+    once = layer_bytes(m, w, replace(p, recompute="none")) if p.recompute == "full" else 0.0
     ends = _ends(m, w, p, tokens) if last else 0.0
-    logits = tokens * m.vocab / p.tp if last and m.head and m.kind == "decoder" else 0.0
+    logits = split_row * m.vocab if last and m.head and m.kind == "decoder" else 0.0
+    mlp = split_row * (m.intermediate * (2 if m.gated else 1)) + row * m.hidden
+    attention = 2 * split_row * (m.heads + 2 * m.kv_heads) * m.head_dim + row * m.hidden
+
+    done = w.gradient_bytes * (m.vocab * m.hidden * (not m.tied) + m.intermediate * m.hidden) / p.tp
     phases = {
-        "end of forward": resident
-        | early
-        | {"activations": blocks + ends, "logits": 2 * logits * w.dtype_bytes},
-        "loss backward": resident
-        | early
-        | {"activations": blocks + ends, "logits": 3 * logits * w.dtype_bytes},
-        "backward": resident
-        | {"gradients": state["gradients"], "activations": max(once, blocks / m.layers) + once},
-        "optimizer step": resident
-        | {"gradients": state["gradients"], "temporaries": _temporaries(w, has, p)},
+        "end of forward": early | {"activations": blocks + ends, "logits": 2 * logits},
+        "loss backward": early | {"activations": blocks + ends, "logits": 3 * logits},
+        "last block backward": resident
+        | {"gradients": gradients if several else min(done, gradients), "activations": blocks + once + mlp},
+        "first block backward": resident
+        | {
+            "gradients": gradients - (0.0 if several or stage else _before_first_block(m, w, p)),
+            "activations": attention,
+        },
+        "end of backward": resident | {"gradients": gradients, "activations": row * m.hidden},
+        "optimizer step": resident | {"gradients": gradients, "temporaries": _temporaries(w, has, p)},
     }
-    if p.recompute == "full":
-        phases["first layer backward"] = resident | {
-            "gradients": state["gradients"] if several else 0.0,
-            "activations": blocks + once,
-        }
+    if (
+        m.tied and m.head and p.pp == 1
+    ):  # the output's gradient waits for the embedding's; their sum is a third
+        both = 2 * m.vocab * (m.embedding_width or m.hidden) * w.gradient_bytes / p.tp
+        phases["embedding backward"] = resident | {"gradients": gradients, "temporaries": both}
     return {phase: {k: v for k, v in parts.items() if v} for phase, parts in phases.items()}
+
+
+def _before_first_block(m: ModelSpec, w: Workload, p: Parallel) -> float:
+    """Gradients that the first block's attention comes before: of its norm and of the embedding."""
+    scale = m.hidden * {"layer": 2, "plain": 0}.get(m.norm, 1)
+    embedding = 0 if m.tied else sum(_on_rank(x, m, p) for x in embedding_weights(m))
+    return w.gradient_bytes * (embedding + scale) / (p.dp * p.cp if p.zero >= 2 else 1)
 
 
 def _ends(m: ModelSpec, w: Workload, p: Parallel, tokens: float) -> float:
     """What the last norm and the output layer keep: their inputs."""
-    per_token = w.dtype_bytes * m.hidden * (int(m.final_norm) + int(m.head))
+    per_token = w.dtype_bytes * m.hidden * (int(m.final_norm) + int(m.head)) + norm_statistics(m)
     return tokens * per_token / (p.tp if p.sp else 1)
 
 
 def _temporaries(w: Workload, has: Held, p: Parallel) -> float:
-    """Two float32 buffers of the largest tensor, as an optimiser that is not fused needs them."""
-    if w.optimizer in ("sgd", "momentum"):
-        return 4.0 * has.largest
+    """Float32 buffers of an Adam step that is not in place: two of the largest tensor, or one of all."""
+    if w.step == "fused" or w.optimizer in ("sgd", "momentum"):
+        return 0.0
     shards = p.dp * p.cp if p.zero else 1
-    return 2 * 4.0 * has.largest / shards
-
-
-def most(items: Iterable[TrainingMemory]) -> TrainingMemory:
-    """The one that needs most memory."""
-    return max(items, key=lambda found: found.peak_bytes)
+    return 4.0 * (2 * has.largest if w.step == "single" else has.shared + has.experts) / shards

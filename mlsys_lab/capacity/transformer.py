@@ -1,7 +1,9 @@
 """Every weight of a transformer from its spec: embedding, blocks, last norm, head.
 
-After Vaswani et al. 2017 with the later choices as fields of the spec: rotary or learned positions, GQA, latent
-attention, gated MLPs, experts. What tensor parallelism splits follows Megatron-LM (arXiv 1909.08053, section 3).
+After Vaswani et al. 2017 with the later choices as fields of the spec: rotary or learned positions, GQA,
+latent
+attention, gated MLPs, experts. What tensor parallelism splits follows Megatron-LM (arXiv 1909.08053, section
+3).
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ def is_dense(m: ModelSpec, layer: int) -> bool:
 
 
 def mtp_weights(m: ModelSpec) -> Iterator[Weight]:
-    """DeepSeek-V3's modules for later tokens (arXiv 2412.19437, section 2.2): a block each, a projection, norms."""
+    """DeepSeek-V3's modules for later tokens (arXiv 2412.19437, section 2.2)."""
     if m.mtp:
         yield Weight("mtp", "projection", (m.hidden, 2 * m.hidden), m.mtp, multiplies=True)
         yield from _norm(m, "mtp norm", 3 * m.mtp)

@@ -1,4 +1,5 @@
-"""The list of a model's weights: part, name, shape, how often. Parameters and FLOPs are sums over this one list.
+"""The list of a model's weights: part, name, shape, how often. Parameters and FLOPs are sums over this one
+list.
 
 A count that is a sum over written-down shapes can be held against a framework's own list, tensor by tensor.
 """
@@ -18,11 +19,14 @@ class Weight:
         part: what it belongs to: "embedding", "attention", "mlp", "experts", "router", "norm", "head", ...
         name: its name in the part.
         shape: outputs first where it is a matrix.
-        copies: how many of it the model stores (layers, experts); 0 for a tied one, which is stored elsewhere.
-        used: how many of it one token passes through (with 8 experts of which 2 answer: layers x 2); None: all copies.
+        copies: how many of it the model stores (layers, experts); 0 for a tied one, which is stored
+            elsewhere.
+        used: how many of it one token passes through (with 8 experts of which 2 answer: layers x 2); None:
+            all copies.
         multiplies: a matrix with which each position is multiplied: 2 FLOPs per element and position.
         positions: positions that it multiplies; None for every token of the batch.
-        shard: how tensor parallelism holds it: "" on every rank, "tp" split, "kv" split over the key-value heads at
+        shard: how tensor parallelism holds it: "" on every rank, "tp" split, "kv" split over the key-value
+            heads at
             most, "expert" split over expert parallelism as well.
     """
 
