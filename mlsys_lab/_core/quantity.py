@@ -58,7 +58,7 @@ _unit("token tokens", "token", 1, COUNTS)
 _unit("request requests", "request", 1, COUNTS)
 _unit("param params parameters", "param", 1, COUNTS)
 
-_NUMBER = re.compile(r"\s*\$?\s*([+-]?(?:\d[\d_,]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*?)\s*")
+_NUMBER = re.compile(r"\s*\$?\s*([+-]?(?:\d[\d_,]*\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?)\s*(.*?)\s*")
 
 
 @dataclass(frozen=True, order=True)
@@ -146,10 +146,10 @@ def parse(text: str, unit: str | None = None) -> Quantity:
         raise ValueError(
             f"{text!r} is in {si}, expected {unit or 'a plain number'}: write for example {_like(unit)}"
         )
-    value = float(number * size)
-    if not math.isfinite(value):
-        raise ValueError(f"{text!r} is too large for a number")
-    return Quantity(value, si)
+    try:
+        return Quantity(float(number * size), si)
+    except OverflowError:
+        raise ValueError(f"{text!r} is too large for a number") from None
 
 
 def _like(unit: str) -> str:
@@ -171,7 +171,16 @@ def amount(text: str | float, unit: str) -> float:
     return value
 
 
-_STEPS = ((10**18, "E"), (10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"), (1, ""))
+_STEPS = (
+    (10**21, "Z"),
+    (10**18, "E"),
+    (10**15, "P"),
+    (10**12, "T"),
+    (10**9, "G"),
+    (10**6, "M"),
+    (10**3, "k"),
+    (1, ""),
+)
 _TIMES = (
     (365 * 86400, "years"),
     (86400, "days"),

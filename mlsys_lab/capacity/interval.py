@@ -11,6 +11,7 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 BASES = ("exact", "measured", "calibrated", "assumed")  # from the strongest to the weakest
@@ -129,6 +130,7 @@ def _ends(other: Interval | float) -> tuple[float, float, float]:
     return other, other, other
 
 
+@cache
 def student_t(share: float, freedom: int) -> float:
     """The t for which the middle `share` of Student's distribution lies in (-t, t), by bisection of its
     integral.

@@ -15,6 +15,33 @@ from mlsys_lab.capacity.models import Counts, ModelSpec
 
 _ENDINGS = ("hf", "base", "chat", "instruct", "it", "v01", "v20")
 
+#: Names that leave a size or a variant open, and the one that people mean by them.
+_ALSO = {
+    "gpt2small": "gpt2",
+    "gpt3": "gpt3175b",
+    "gpt2124m": "gpt2",
+    "gpt2355m": "gpt2medium",
+    "gpt2774m": "gpt2large",
+    "gpt21p5b": "gpt2xl",
+    "gpt3125m": "gpt3small",
+    "bloom": "bloom176b",
+    "bert": "bertbaseuncased",
+    "bertlarge": "bertlargeuncased",
+    "palm": "palm540b",
+    "opt": "opt175b",
+    "llama17b": "llama7b",
+    "llama113b": "llama13b",
+    "llama165b": "llama65b",
+    "llama30b": "llama33b",
+    "mistral7b": "mistral7bv01",
+    "gptneox": "gptneox20b",
+    "gptj": "gptj6b",
+    "vit": "vitb16",
+    "mobilenetv3": "mobilenetv3large",
+    "efficientnet": "efficientnetb0",
+    "llama3p1405bfp8": "llama3p1405b",
+}
+
 
 @cache
 def _zoo() -> dict[str, Any]:
@@ -27,7 +54,8 @@ def _plain(name: str) -> str:
     while len(words) > 1 and words[-1] in _ENDINGS:
         words.pop()
     joined = "".join(words)
-    return re.sub(r"^(meta)?(llama)", r"\2", joined).replace(".", "p")
+    plain = re.sub(r"^(meta)?(llama)", r"\2", joined).replace(".", "p")
+    return _ALSO.get(plain, plain)
 
 
 @cache
