@@ -181,6 +181,7 @@ _STEPS = (
     (10**3, "k"),
     (1, ""),
 )
+_COUNTED = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k"), (1, ""))
 _TIMES = (
     (365 * 86400, "years"),
     (86400, "days"),
@@ -215,9 +216,8 @@ def show(value: float, unit: str, *, binary: bool = False, digits: int = 4) -> s
     if binary and unit.startswith("B"):
         factor, prefix = next(((f, p) for p, f in reversed(BINARY.items()) if size >= f), (1, ""))
     else:
-        factor, prefix = next(((f, p) for f, p in _STEPS if size >= f), (1, ""))
-        if unit in ("", "token", "param", "request") and prefix == "G":
-            prefix = "B"
+        steps = _COUNTED if unit in ("", "token", "param", "request") else _STEPS
+        factor, prefix = next(((f, p) for f, p in steps if size >= f), (1, ""))
     if unit in ("token", "param", "request"):
         return f"{value / factor:.{digits}g}{prefix} {unit}s"
     return f"{value / factor:.{digits}g} {prefix}{unit}".rstrip()
