@@ -1,6 +1,6 @@
 """How much memory, time, money and energy a model takes: exact where it can be, an interval where not.
 
-`model("llama-2-7b").parameters`; `ModelSpec.from_hf("config.json")`; `training_memory(...)`; `step_time(...)`.
+`model("llama-2-7b").parameters`; `ModelSpec.from_hf("config.json")`; `training_memory`; `step_time`.
 """
 
 from mlsys_lab.capacity.convnets import ConvNet, convnet

@@ -1,4 +1,4 @@
-"""AlexNet, VGG, SqueezeNet, ResNet and its kin, DenseNet, ConvNeXt, by the builder of convnets.py."""
+"""AlexNet, VGG, SqueezeNet, GoogLeNet, ResNet and its kin, DenseNet, ConvNeXt, built by convnets.py."""
 
 from __future__ import annotations
 
@@ -52,6 +52,42 @@ def squeezenet(version: str, net: Net, classes: int) -> None:
         net.channels *= 2  # both branches side by side
     net.part = "head"
     net.conv(classes, bias=True)
+
+
+# Widths of the four branches: 1x1; two before and after a 3x3; after the pool (arXiv 1409.4842, table 1).
+_INCEPTION = (
+    *((64, 96, 128, 16, 32, 32), (128, 128, 192, 32, 96, 64), None, (192, 96, 208, 16, 48, 64)),
+    *((160, 112, 224, 24, 64, 64), (128, 128, 256, 24, 64, 64), (112, 144, 288, 32, 64, 64)),
+    *((256, 160, 320, 32, 128, 128), None, (256, 160, 320, 32, 128, 128), (384, 192, 384, 48, 128, 128)),
+)
+
+
+def googlenet(net: Net, classes: int) -> None:
+    """Szegedy et al. 2015 with batch norm, 3x3 in the third branch and no auxiliary heads, as torchvision."""
+    net.conv_norm(64, 7, 2)
+    net.pool(3, 2, ceil=True)
+    net.conv_norm(64)
+    net.conv_norm(192, 3)
+    net.pool(3, 2, ceil=True)
+    for i, widths in enumerate(_INCEPTION):
+        if widths is None:
+            net.pool(3 if i < 5 else 2, 2, ceil=True)
+            continue
+        net.part = f"inception {i + 1}"
+        first, *pairs, pooled = widths
+        for out in (first, pooled):
+            net.beside(lambda branch, o=out: branch.conv_norm(o))  # type: ignore[misc]
+        for before, after in (pairs[:2], pairs[2:]):
+
+            def branch_of_two(branch: Net, b: int = before, a: int = after) -> None:
+                branch.conv_norm(b)
+                branch.conv_norm(a, 3)
+
+            net.beside(branch_of_two)
+        net.channels = first + pairs[1] + pairs[3] + pooled
+    net.pool_to(1)
+    net.part = "head"
+    net.linear(classes)
 
 
 def resnet(
@@ -142,6 +178,7 @@ NETS: dict[str, tuple[Architecture, int]] = {
     **{f"{name}_bn": (partial(vgg, depths, True), 224) for name, depths in _VGG.items()},
     "squeezenet1_0": (partial(squeezenet, "1.0"), 224),
     "squeezenet1_1": (partial(squeezenet, "1.1"), 224),
+    "googlenet": (googlenet, 224),
     "resnet18": (partial(resnet, (2, 2, 2, 2), False), 224),
     "resnet34": (partial(resnet, (3, 4, 6, 3), False), 224),
     "resnet50": (partial(resnet, (3, 4, 6, 3), True), 224),

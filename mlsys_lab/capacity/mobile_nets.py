@@ -1,4 +1,4 @@
-"""MobileNet V2 and V3, EfficientNet and its V2, MNASNet: inverted residuals, built by convnets.py."""
+"""MobileNet V2 and V3, EfficientNet and its V2, MNASNet, ShuffleNet V2, built by convnets.py."""
 
 from __future__ import annotations
 
@@ -143,6 +143,33 @@ def efficientnet_v2(rows: tuple[tuple[int, ...], ...], net: Net, classes: int) -
     net.linear(classes)
 
 
+def shufflenet_v2(widths: tuple[int, int, int, int], net: Net, classes: int) -> None:
+    """Ma et al. 2018 (arXiv 1807.11164), table 5: half of the channels pass by."""
+
+    def other_half(branch: Net, half: int, stride: int) -> None:
+        branch.conv_norm(branch.channels, 3, stride, groups=branch.channels)
+        branch.conv_norm(half)
+
+    net.conv_norm(24, 3, 2)
+    net.pool(3, 2, 1)
+    for i, (out, depth) in enumerate(zip(widths[:3], (4, 8, 4), strict=True), 1):
+        net.part, half = f"stage {i}", out // 2
+        for block in range(depth):
+            stride = 1 if block else 2
+            if stride == 2:
+                net.beside(lambda branch, h=half: other_half(branch, h, 2))  # type: ignore[misc]
+            else:
+                net.channels = half
+            net.conv_norm(half)
+            net.conv_norm(half, 3, stride, groups=half)
+            net.conv_norm(half)
+            net.channels = out
+    net.part = "head"
+    net.conv_norm(widths[3])
+    net.pool_to(1)
+    net.linear(classes)
+
+
 _SCALES = ((1.0, 1.0, 224), (1.0, 1.1, 240), (1.1, 1.2, 288), (1.2, 1.4, 300), (1.4, 1.8, 380),
            (1.6, 2.2, 456), (1.8, 2.6, 528), (2.0, 3.1, 600))  # fmt: skip
 
@@ -155,6 +182,10 @@ NETS: dict[str, tuple[Architecture, int]] = {
     "efficientnet_v2_s": (partial(efficientnet_v2, _V2S), 384),
     "efficientnet_v2_m": (partial(efficientnet_v2, _V2M), 480),
     "efficientnet_v2_l": (partial(efficientnet_v2, _V2L), 480),
+    "shufflenet_v2_x0_5": (partial(shufflenet_v2, (48, 96, 192, 1024)), 224),
+    "shufflenet_v2_x1_0": (partial(shufflenet_v2, (116, 232, 464, 1024)), 224),
+    "shufflenet_v2_x1_5": (partial(shufflenet_v2, (176, 352, 704, 1024)), 224),
+    "shufflenet_v2_x2_0": (partial(shufflenet_v2, (244, 488, 976, 2048)), 224),
     "mnasnet0_5": (partial(mnasnet, 0.5), 224),
     "mnasnet0_75": (partial(mnasnet, 0.75), 224),
     "mnasnet1_0": (partial(mnasnet, 1.0), 224),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from mlsys_lab.capacity.activations import activation_bytes, layer_bytes, norm_statistics
@@ -28,13 +29,14 @@ class Held:
     Attributes:
         shared: of attention, MLPs, norms, embedding: replicated over the dp replicas.
         experts: replicated over dp / ep of them.
-        largest: of one tensor.
+        step: most that an optimiser holds which takes the tensors one by one: two temporaries of one, and
+            one of the tensor before, which torch's loop has not let go yet.
         layer: of one layer, which ZeRO-3 gathers whole.
     """
 
     shared: int
     experts: int
-    largest: int
+    step: int
     layer: int
 
 
@@ -76,23 +78,19 @@ class TrainingMemory:
 def held(m: ModelSpec, p: Parallel, stage: int = 0) -> Held:
     """What one GPU of a pipeline stage stores; a tied output on the last of several stages is a copy."""
     each = m.layers // (p.pp * p.interleave)
-    listed: list[Weight] = []
-    for chunk in range(p.interleave):
-        first = (chunk * p.pp + stage) * each
-        listed += block_weights(m, first, first + each)
-    blocks = len(listed)
-    if stage == 0:
-        listed += embedding_weights(m)
+    starts = [(chunk * p.pp + stage) * each for chunk in range(p.interleave)]
+    blocks = [w for first in starts for w in block_weights(m, first, first + each)]
+    listed = [*(embedding_weights(m) if stage == 0 else ()), *blocks]
     if stage == p.pp - 1:
         copy = m.tied and m.head and p.pp > 1
-        tied = [w for w in embedding_weights(m) if w.name == "tokens"] if copy else []
-        listed += [*last_weights(m), *tied]
-    sizes = [(w, _on_rank(w, m, p)) for w in listed]
+        listed += [*last_weights(m), *(w for w in embedding_weights(m) if copy and w.name == "tokens")]
+    sizes = [(w, _on_rank(w, m, p)) for w in listed if w.copies]
+    tensors = [n // max(w.copies // _expert_share(w, p), 1) for w, n in sizes]
     return Held(
         shared=sum(n for w, n in sizes if w.shard != "expert"),
         experts=sum(n for w, n in sizes if w.shard == "expert"),
-        largest=max((n // max(w.copies // _expert_share(w, p), 1) for w, n in sizes if w.copies), default=0),
-        layer=sum(n for _, n in sizes[:blocks]) // (each * p.interleave),
+        step=max(before + 2 * now for before, now in pairwise([0, *tensors])),
+        layer=sum(_on_rank(w, m, p) for w in blocks) // (each * p.interleave),
     )
 
 
@@ -161,26 +159,37 @@ def _phases(m: ModelSpec, w: Workload, p: Parallel, stage: int) -> dict[str, dic
     blocks = activation_bytes(m, w, p)
     if stage and p.interleave == 1:
         blocks *= (p.pp - stage) / p.pp  # later stages hold fewer micro-batches
-    once = layer_bytes(m, w, replace(p, recompute="none")) if p.recompute == "full" else 0.0
+    again = p.recompute == "full"  # a block's own input is among those that were kept
+    once = layer_bytes(m, w, replace(p, recompute="none")) - row * m.hidden if again else 0.0
     ends = _ends(m, w, p, tokens) if last else 0.0
     logits = split_row * m.vocab if last and m.head and m.kind == "decoder" else 0.0
     mlp = split_row * (m.intermediate * (2 if m.gated else 1)) + row * m.hidden
     attention = 2 * split_row * (m.heads + 2 * m.kv_heads) * m.head_dim + row * m.hidden
 
+    before = 0.0 if stage else _before_first_block(m, w, p)
+    fresh = w.gradient_bytes * m.intermediate * m.hidden / p.tp
     done = w.gradient_bytes * (m.vocab * m.hidden * (not m.tied) + m.intermediate * m.hidden) / p.tp
     phases = {
         "end of forward": early | {"activations": blocks + ends, "logits": 2 * logits},
         "loss backward": early | {"activations": blocks + ends, "logits": 3 * logits},
         "last block backward": resident
-        | {"gradients": gradients if several else min(done, gradients), "activations": blocks + once + mlp},
-        "first block backward": resident
         | {
-            "gradients": gradients - (0.0 if several or stage else _before_first_block(m, w, p)),
-            "activations": attention,
+            "gradients": gradients if several else min(done, gradients),
+            "activations": blocks + once + mlp,
+            "temporaries": fresh if several else 0.0,  # a gradient before it is added to the one that waits
         },
+        "first block backward": resident
+        | {"gradients": gradients - (0.0 if several else before), "activations": attention},
         "end of backward": resident | {"gradients": gradients, "activations": row * m.hidden},
         "optimizer step": resident | {"gradients": gradients, "temporaries": _temporaries(w, has, p)},
     }
+    if again:  # the first block is computed again when all other gradients are there
+        own = 0.0 if several else before + has.layer * w.gradient_bytes / (shards if p.zero >= 2 else 1)
+        phases["first block again"] = resident | {
+            "gradients": max(gradients - own, 0.0),
+            "activations": row * m.hidden + once + mlp,
+            "temporaries": fresh if several else 0.0,
+        }
     if (
         m.tied and m.head and p.pp == 1
     ):  # the output's gradient waits for the embedding's; their sum is a third
@@ -203,8 +212,8 @@ def _ends(m: ModelSpec, w: Workload, p: Parallel, tokens: float) -> float:
 
 
 def _temporaries(w: Workload, has: Held, p: Parallel) -> float:
-    """Float32 buffers of an Adam step that is not in place: two of the largest tensor, or one of all."""
+    """Float32 buffers of an Adam step that is not in place: of one tensor after the other, or of all."""
     if w.step == "fused" or w.optimizer in ("sgd", "momentum"):
         return 0.0
     shards = p.dp * p.cp if p.zero else 1
-    return 4.0 * (2 * has.largest if w.step == "single" else has.shared + has.experts) / shards
+    return 4.0 * (has.step if w.step == "single" else has.shared + has.experts) / shards

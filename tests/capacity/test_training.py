@@ -51,6 +51,61 @@ def test_the_peak_is_the_largest_phase_and_the_allocators_within_a_thousandth(
     assert ours.peak_bytes < 0.97 * sum(max(p.get(k, 0) for p in ours.phases.values()) for k in _parts(ours))
 
 
+@pytest.mark.parametrize(
+    ("V", "S", "L", "h", "a", "B", "optimizer", "phase"),
+    [
+        (1000, 64, 4, 64, 4, 8, "adamw", "loss backward"),
+        (50, 64, 8, 128, 4, 8, "adamw", "last block backward"),
+        (50, 16, 3, 256, 4, 1, "sgd", "first block backward"),
+        (50, 16, 3, 256, 4, 1, "adamw", "optimizer step"),
+    ],
+)
+def test_the_peak_with_gated_mlps_is_the_allocators_within_a_thousandth(V, S, L, h, a, B, optimizer, phase):
+    torch = pytest.importorskip("torch", reason="torch is the oracle: pip install torch")
+    from tests.capacity.torch_modules import GPT, GatedBlock, measured_peak
+
+    module = GPT(V, S, L, h, a, False, GatedBlock)
+    step = (
+        torch.optim.AdamW(module.parameters())
+        if optimizer == "adamw"
+        else torch.optim.SGD(module.parameters())
+    )
+    spec = ModelSpec("gated", L, h, a, V, 3 * h, gated=True, positions=S)
+    ours = training_memory(spec, Workload(S, B, dtype="float32", optimizer=optimizer, step="single"))
+    assert ours.peak_phase == phase
+    assert ours.peak_bytes == pytest.approx(measured_peak(module, step, V, S, B), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("V", "S", "L", "h", "a", "B", "times", "recompute", "phase"),
+    [
+        (50, 64, 8, 128, 4, 8, 2, "none", "last block backward"),
+        (4000, 64, 2, 64, 4, 1, 3, "none", "loss backward"),
+        (50, 64, 8, 128, 4, 8, 1, "full", "first block again"),
+        (50, 128, 12, 64, 4, 16, 1, "full", "last block backward"),
+        (50, 128, 12, 64, 4, 16, 2, "full", "last block backward"),
+    ],
+)
+def test_the_peak_with_accumulation_and_recomputation_is_the_allocators(
+    V, S, L, h, a, B, times, recompute, phase
+):
+    torch = pytest.importorskip("torch", reason="torch is the oracle: pip install torch")
+    from tests.capacity.torch_modules import GPT, measured_peak
+
+    module = GPT(V, S, L, h, a)
+    module.recompute = recompute == "full"
+    measured = measured_peak(module, torch.optim.AdamW(module.parameters()), V, S, B, times)
+    work = Workload(S, B, B * times, dtype="float32", step="single")
+    ours = training_memory(gpt(L, h, a, V, S), work, Parallel(recompute=recompute))
+    assert ours.peak_phase == phase
+
+
+def test_the_peak_with_accumulation_and_recomputing_is_the_allocators(
+    V, S, L, h, a, B, times, recompute, phase
+):
+    assert ours.peak_bytes == pytest.approx(measured, rel=1e-3 if recompute == "none" else 1e-2)
+
+
 def _parts(memory):
     return {part for phase in memory.phases.values() for part in phase}
 
