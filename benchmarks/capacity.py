@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import platform
 import statistics
 import sys
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from _capacity_rows import Answer, NotApplicable, answer
+from measure import machine
 
 HERE = Path(__file__).resolve().parent
 
@@ -143,7 +143,7 @@ def main() -> int:
     summary(checks)
     if options.json:
         found = {
-            "machine": platform.platform(),
+            "machine": machine(),
             "date": date.today().isoformat(),
             "checks": [c.as_json() for c in checks],
         }

@@ -98,11 +98,7 @@ def test_the_peak_with_accumulation_and_recomputation_is_the_allocators(
     work = Workload(S, B, B * times, dtype="float32", step="single")
     ours = training_memory(gpt(L, h, a, V, S), work, Parallel(recompute=recompute))
     assert ours.peak_phase == phase
-
-
-def test_the_peak_with_accumulation_and_recomputing_is_the_allocators(
-    V, S, L, h, a, B, times, recompute, phase
-):
+    # With torch's checkpoint each block also keeps the state of the random numbers, 5056 bytes.
     assert ours.peak_bytes == pytest.approx(measured, rel=1e-3 if recompute == "none" else 1e-2)
 
 
