@@ -168,6 +168,12 @@ def achieved_tflops(i: Inputs, row: dict[str, str]) -> Interval:
     return flops / i["gpus"] / 1e12 / min(times, key=lambda t: t.mid)
 
 
+def utilisation_of(i: Inputs, row: dict[str, str]) -> Interval:
+    """Of whole runs of other families on such a GPU, as a share or in percent, as the row has it."""
+    family = row["subject"].lower().partition("-")[0]
+    return utilisation(device(i["gpu"]), without=[family]) * (100 if row["unit"] == "percent" else 1)
+
+
 def hours(i: Inputs, row: dict[str, str]) -> Interval | float:
     """Without the model's family, unless the row itself says what was achieved."""
     on = device(i["gpu"])
@@ -237,6 +243,7 @@ QUANTITIES: dict[str, Callable[[Inputs, dict[str, str]], Interval | float]] = {
     "activation_ratio_vs_none": activation_ratio,
     "iteration_time": iteration_s,
     "achieved_tflops_per_gpu": achieved_tflops,
+    "mfu": utilisation_of,
     "gpu_hours": _with_parameters(hours),
     "train_days": _with_parameters(train_days),
     "train_cost_usd": lambda i, row: cost_usd(i["gpu_hours"], i["usd_per_gpu_hour"]),

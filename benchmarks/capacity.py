@@ -60,9 +60,11 @@ def check(row: dict[str, str]) -> Check:
         found = answer(row)
     except NotApplicable as why:
         found = Answer(None, reason=str(why))
+    except (KeyError, ValueError) as why:
+        found = Answer(None, reason=f"inputs of this row are not understood: {why!r}")
     ours, error, passed, printed, reason = found.value, None, None, False, found.reason
     if ours is not None:
-        error = (ours - published) / published
+        error = (ours - published) / published if published else float(ours != 0)
         exact = int(ours) == ours == published or abs(error) < 1e-12
         passed = exact if tolerance == 0 else abs(error) <= tolerance
         if found.low is not None and found.high is not None:
@@ -86,12 +88,12 @@ def digits(published: float) -> int:
 def show(checks: list[Check]) -> None:
     for c in checks:
         verdict = {True: "pass", False: "FAIL", None: "n/a"}[c.passed]
-        ours = "-" if c.ours is None else f"{c.ours:.10g}"
+        ours = "-" if c.ours is None else f"{c.ours:.13g}"
         error = "" if c.error is None else f"{c.error:+.2%}"
         between = "" if c.low is None else f"[{c.low:.4g}, {c.high:.4g}] "
         print(
             f"{c.id} {verdict:4} {c.category:13} {c.quantity:25} {c.subject[:30]:30} {ours:>16} "
-            f"{c.published:>16.10g} {error:>9} of {c.tolerance:<6g} {between}{c.reason}"
+            f"{c.published:>16.13g} {error:>9} of {c.tolerance:<6g} {between}{c.reason}"
         )
 
 
