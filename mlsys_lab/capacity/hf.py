@@ -78,6 +78,10 @@ def read(config: Mapping[str, Any] | str | Path, *, strict: bool = True, name: s
             "not a model's config.json: it has no model_type, such as " + ", ".join(model_types()[:4])
         )
     if model_type not in model_types():
+        if isinstance(config.get("text_config"), Mapping):
+            raise NotAModel(
+                f"{model_type!r} holds several models: give its text_config, which has a type of its own"
+            )
         near = difflib.get_close_matches(model_type, model_types(), n=3, cutoff=0.3) or model_types()
         raise NotAModel(f"model_type {model_type!r} is not known; the nearest are {', '.join(near)}")
     rules = _rules(model_type)

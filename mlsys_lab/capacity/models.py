@@ -182,7 +182,7 @@ class ModelSpec(Counts):
         cls, config: Mapping[str, Any] | str | Path, *, strict: bool = True, name: str = ""
     ) -> ModelSpec:
         """The spec of a Hugging Face config: a dict, or the path of a config.json. See `hf.read`."""
-        from mlsys_lab.capacity.hf import read
+        from mlsys_lab.capacity.hf import read  # here: the reader builds on this file
 
         return read(config, strict=strict, name=name)
 

@@ -13,6 +13,7 @@ from mlsys_lab.capacity import ModelSpec, NotAModel, convnet, model, names
 from mlsys_lab.capacity.convnets import convnet_names
 from mlsys_lab.capacity.hf import model_types
 from mlsys_lab.capacity.zoo import confirmed, language_model, source, transformers
+from tests.capacity.specs import LLAMA
 
 HERE = Path(__file__).parent
 
@@ -22,16 +23,8 @@ TORCHVISION = json.loads((HERE / "torchvision_counts.json").read_text())
 #: 125 small configs of 22 types, each with the count of the module that transformers 5.23 builds from it.
 TRANSFORMERS = json.loads((HERE / "transformers_counts.json").read_text())
 
-LLAMA = {
-    "model_type": "llama",
-    "vocab_size": 128256,
-    "hidden_size": 3072,
-    "intermediate_size": 8192,
-    "num_hidden_layers": 28,
-    "num_attention_heads": 24,
-    "num_key_value_heads": 8,
-    "tie_word_embeddings": True,
-}
+#: Whole config.json files with all their fields, as their repositories have them, and the published counts.
+HUB = json.loads((HERE / "hub_configs.json").read_text())
 
 
 @pytest.mark.parametrize(
@@ -41,6 +34,12 @@ def test_a_config_counts_as_the_module_that_transformers_builds_from_it(config, 
     spec = ModelSpec.from_hf(config)
     assert spec.parameters == count
     assert sum(spec.parts.values()) == count
+
+
+@pytest.mark.parametrize("name", HUB)
+def test_a_config_json_with_all_its_fields_is_read_strictly_and_changes_no_count(name):
+    count, config = HUB[name]
+    assert ModelSpec.from_hf(config).parameters == count
 
 
 def test_every_type_that_is_read_was_held_against_transformers():

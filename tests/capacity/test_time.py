@@ -10,7 +10,7 @@ from mlsys_lab.capacity.op_time import STREAMING, all_reduce_s, gemm_efficiency,
 from mlsys_lab.capacity.step_time import step_time
 from mlsys_lab.capacity.train_run import training_run
 from mlsys_lab.capacity.zoo import language_model
-from tests.capacity.test_training import gpt
+from tests.capacity.specs import gpt
 
 A100 = device("A100")
 

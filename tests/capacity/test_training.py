@@ -8,12 +8,7 @@ from mlsys_lab.capacity import ModelSpec, Parallel, Workload
 from mlsys_lab.capacity.activations import activation_bytes, norm_statistics
 from mlsys_lab.capacity.training import held, model_state_bytes, training_memory
 from mlsys_lab.capacity.zoo import language_model
-
-
-def gpt(L, h, a, V, S, tied=True):
-    return ModelSpec(
-        "gpt", L, h, a, V, 4 * h, tied=tied, qkv_bias=True, o_bias=True, mlp_bias=True, positions=S
-    )
+from tests.capacity.specs import gpt
 
 
 @pytest.mark.parametrize(

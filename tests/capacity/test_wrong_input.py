@@ -13,7 +13,7 @@ from mlsys_lab.capacity.costs import energy_kwh, rent
 from mlsys_lab.capacity.runs import gpu_hours
 from mlsys_lab.capacity.training import training_memory
 from mlsys_lab.capacity.zoo import language_model
-from tests.capacity.test_models import LLAMA
+from tests.capacity.specs import LLAMA
 
 
 def plan(work=None, **layout):
@@ -34,6 +34,7 @@ def config(**changes):
         (lambda: language_model("resnet50"), "not a transformer"),
         (config(num_kv_heads=8), "'num_kv_heads'.*could change the count.*num_key_value_heads"),
         (config(model_type="lama"), "'lama' is not known.*llama"),
+        (config(model_type="gemma3", text_config={"model_type": "gemma3_text"}), "give its text_config"),
         (config(model_type=...), "has no model_type"),
         (config(hidden_size=...), "lacks 'hidden_size'"),
         (config(num_attention_heads=0), "num_attention_heads.*at least 1, got 0"),
