@@ -15,11 +15,11 @@ from mlsys_lab.capacity.activations import activation_bytes
 from mlsys_lab.capacity.convnets import convnet_names
 from mlsys_lab.capacity.costs import co2_tonnes, cost_usd, energy_kwh, rent
 from mlsys_lab.capacity.flops import train_flops
+from mlsys_lab.capacity.held import model_state_bytes
 from mlsys_lab.capacity.interval import Interval
 from mlsys_lab.capacity.op_time import all_reduce_s, gemm_s, link_efficiency
 from mlsys_lab.capacity.runs import gpu_hours, published_runs, utilisation
 from mlsys_lab.capacity.step_time import step_time
-from mlsys_lab.capacity.training import model_state_bytes
 
 GIB = 2**30
 DTYPE_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4, "fp8": 1}

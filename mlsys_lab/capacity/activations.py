@@ -104,24 +104,24 @@ def layer_bytes(m: ModelSpec, w: Workload, p: Parallel, layer: int = 0) -> float
     return tokens * total
 
 
-def in_flight(layers: int, w: Workload, p: Parallel) -> float:
-    """Layers' worth of activations that the first stage holds at once, over all micro-batches in flight.
+def in_flight(layers: int, w: Workload, p: Parallel, stage: int = 0) -> float:
+    """Layers' worth of activations that a pipeline stage holds at once, over all micro-batches in flight.
 
     One forward, one backward (1F1B): stage 0 holds pp micro-batches of layers / pp each, so `layers` in all
-    however
-    long the pipeline; interleaving adds (pp - 1) / (pp m) of that (arXiv 2205.05198, section 4.2.3).
+    however long the pipeline, and each later stage one micro-batch less; interleaving adds (pp - 1) / (pp m) of that
+    (arXiv 2205.05198, section 4.2.3), here for every stage.
     """
     if p.pp == 1:
         return float(layers)
     waiting = w.micro_batches(p)
     if p.interleave == 1:
-        return layers / p.pp * min(p.pp, waiting)
+        return layers / p.pp * min(p.pp - stage, waiting)
     return layers * min(1 + (p.pp - 1) / (p.pp * p.interleave), waiting / p.pp)
 
 
-def activation_bytes(m: ModelSpec, w: Workload, p: Parallel) -> float:
-    """Bytes of the blocks' activations on the GPU that holds most of them, without embedding and loss."""
+def activation_bytes(m: ModelSpec, w: Workload, p: Parallel, stage: int = 0) -> float:
+    """Bytes of the blocks' activations on a GPU of a pipeline stage, without embedding and loss."""
     if p.pp == 1:
         return sum(layer_bytes(m, w, p, layer) for layer in range(m.layers))
     heaviest = max(layer_bytes(m, w, p, layer) for layer in {0, m.layers - 1})
-    return heaviest * in_flight(m.layers, w, p)
+    return heaviest * in_flight(m.layers, w, p, stage)

@@ -6,7 +6,8 @@ import pytest
 
 from mlsys_lab.capacity import ModelSpec, Parallel, Workload
 from mlsys_lab.capacity.activations import activation_bytes, norm_statistics
-from mlsys_lab.capacity.training import held, model_state_bytes, training_memory
+from mlsys_lab.capacity.held import held, model_state_bytes
+from mlsys_lab.capacity.training import training_memory
 from mlsys_lab.capacity.zoo import language_model
 from tests.capacity.specs import gpt
 
@@ -131,6 +132,9 @@ def test_a_longer_pipeline_does_not_shrink_the_first_stages_activations_and_inte
     )
     assert four == pytest.approx(one)
     assert chunked == pytest.approx(one * (1 + 3 / 12))
+    assert activation_bytes(spec, work, Parallel(pp=4), 3) == pytest.approx(
+        one / 4
+    )  # the last stage holds one
     few = Workload(2048, 1, 2, dtype="float16")
     assert activation_bytes(spec, few, Parallel(pp=4)) == pytest.approx(one / 2)
 
