@@ -66,8 +66,8 @@ def read(config: Mapping[str, Any] | str | Path, *, strict: bool = True, name: s
     Raises:
         NotAModel: not JSON, no model's config, an unknown type, a required field missing, an unknown field.
 
-    >>> read({"model_type": "gpt2", "vocab_size": 50257, "n_embd": 768, "n_layer": 12, "n_head":
-    12}).parameters
+    >>> config = {"model_type": "gpt2", "vocab_size": 50257, "n_embd": 768, "n_layer": 12, "n_head": 12}
+    >>> read(config).parameters
     124439808
     """
     if not isinstance(config, Mapping):
