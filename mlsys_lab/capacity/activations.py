@@ -108,8 +108,8 @@ def in_flight(layers: int, w: Workload, p: Parallel, stage: int = 0) -> float:
     """Layers' worth of activations that a pipeline stage holds at once, over all micro-batches in flight.
 
     One forward, one backward (1F1B): stage 0 holds pp micro-batches of layers / pp each, so `layers` in all
-    however long the pipeline, and each later stage one micro-batch less; interleaving adds (pp - 1) / (pp m) of
-    that (arXiv 2205.05198, section 4.2.3), here for every stage.
+    however long the pipeline, and each later stage one micro-batch less; interleaving adds (pp - 1) / (pp m)
+    of that (arXiv 2205.05198, section 4.2.3), here for every stage.
     """
     if p.pp == 1:
         return float(layers)
