@@ -1,0 +1,47 @@
+"""How much memory, time, money and energy a model takes: exact where it can be, an interval where not.
+
+`model("llama-2-7b").parameters`; `ModelSpec.from_hf("config.json")`; `training_memory`; `step_time`.
+"""
+
+from mlsys_lab.capacity.convnets import ConvNet, convnet
+from mlsys_lab.capacity.flops import forward_flops, operations, six_nd, train_flops
+from mlsys_lab.capacity.hf import NotAModel
+from mlsys_lab.capacity.interval import Interval
+from mlsys_lab.capacity.models import MLA, Counted, Counts, ModelSpec, MoE
+from mlsys_lab.capacity.parallel import Parallel, Workload
+from mlsys_lab.capacity.runs import gpu_hours, utilisation
+from mlsys_lab.capacity.step_time import StepTime, step_time
+from mlsys_lab.capacity.train_run import TrainingRun, training_run
+from mlsys_lab.capacity.training import TrainingMemory, training_memory
+from mlsys_lab.capacity.weights import Weight
+from mlsys_lab.capacity.zoo import language_model, model, names
+
+__all__ = [
+    "MLA",
+    "ConvNet",
+    "Counted",
+    "Counts",
+    "Interval",
+    "MoE",
+    "ModelSpec",
+    "NotAModel",
+    "Parallel",
+    "StepTime",
+    "TrainingMemory",
+    "TrainingRun",
+    "Weight",
+    "Workload",
+    "convnet",
+    "forward_flops",
+    "gpu_hours",
+    "language_model",
+    "model",
+    "names",
+    "operations",
+    "six_nd",
+    "step_time",
+    "train_flops",
+    "training_memory",
+    "training_run",
+    "utilisation",
+]
