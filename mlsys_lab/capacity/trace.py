@@ -9,23 +9,20 @@ earnest: what is alive when is known from Python's reference counts, line by lin
 
 from __future__ import annotations
 
-import copy
 import fnmatch
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
+from mlsys_lab.capacity.fake import Step, copies, plain_step
 from mlsys_lab.capacity.interval import Interval
 from mlsys_lab.capacity.storages import Storage, Tracker
-
-Step = Callable[[Any, Any, Any], None]
 
 
 @dataclass(frozen=True)
@@ -107,8 +104,7 @@ def trace(
     """
     if not isinstance(module, torch.nn.Module):
         raise TypeError(f"expected a torch.nn.Module, got {type(module).__name__}")
-    fake = FakeTensorMode()
-    model, given, update = _copies(fake, module, inputs, optimizer)
+    fake, model, given, update = copies(module, inputs, optimizer)
     _recomputing(model, recompute)
     tracker = Tracker()
     with _quiet(), fake, _watched(tracker, model, update), _random_states(tracker), tracker:
@@ -122,45 +118,8 @@ def trace(
         if update is not None:
             _name_state(tracker, update)
         for _ in range(steps):
-            (step or _plain_step)(model, given, update)
+            (step or plain_step)(model, given, update)
     return Trace(tuple(tracker.timeline), tuple(tracker.storages), tracker.hidden_bytes)
-
-
-def _plain_step(model: Any, inputs: Any, optimizer: Any) -> None:
-    if isinstance(inputs, dict):
-        out = model(**inputs)
-    else:
-        out = model(*inputs) if isinstance(inputs, list | tuple) else model(inputs)
-    loss = next(t for t in tree_leaves(out) if isinstance(t, torch.Tensor))
-    del out
-    (loss if loss.dim() == 0 else loss.sum()).backward()
-    if optimizer is not None:
-        optimizer.step()
-        optimizer.zero_grad()
-
-
-def _copies(fake: FakeTensorMode, module: Any, inputs: Any, optimizer: Any) -> tuple[Any, Any, Any]:
-    """The same objects with fake tensors on the CPU; tied weights stay tied, an optimiser keeps its own."""
-    made: dict[int, Any] = {}
-
-    def stand_in(tensor: torch.Tensor) -> Any:
-        if id(tensor) not in made:
-            with fake:
-                empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
-            if isinstance(tensor, torch.nn.Parameter):
-                empty = torch.nn.Parameter(empty, tensor.requires_grad)
-            else:
-                empty.requires_grad_(tensor.requires_grad)
-            made[id(tensor)] = empty
-        return made[id(tensor)]
-
-    tensors = [*module.parameters(), *module.buffers()]
-    if optimizer is not None:
-        tensors += [p for group in optimizer.param_groups for p in group["params"]]
-        tensors += [t for t in tree_leaves(list(optimizer.state.values())) if isinstance(t, torch.Tensor)]
-    memo = {id(t): stand_in(t) for t in tensors}
-    given = tree_map(lambda t: stand_in(t) if isinstance(t, torch.Tensor) else t, inputs)
-    return copy.deepcopy(module, memo), given, copy.deepcopy(optimizer, memo)
 
 
 def _recomputing(model: Any, patterns: Sequence[str]) -> None:
