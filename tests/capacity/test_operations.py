@@ -52,7 +52,8 @@ CASES = {
     "causal attention": (Attention(32, 2, True), (2, 40, 32)),
     "products": (Products(), (3, 8, 8)),
     "cnn": (
-        nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 6, (3, 1), dilation=2)), (2, 3, 20, 18),
+        nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 6, (3, 1), dilation=2)),
+        (2, 3, 20, 18),
     ),
     "transposed": (nn.Sequential(nn.ConvTranspose2d(4, 6, 3, stride=2)), (2, 4, 5, 5)),
     "one dimension": (nn.Conv1d(4, 5, 3, padding=1), (2, 4, 12)),
