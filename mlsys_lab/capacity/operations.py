@@ -28,7 +28,8 @@ class Operation:
         dtypes: likewise.
         flops: multiplications and additions of its products; 0 for all else.
         bytes: of its inputs and outputs, each once.
-        options: its arguments that are no tensors, as text.
+        options: its numbers and truth values.
+        read: of each block of memory that it reads, a number for the block and how many bytes.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Operation:
     flops: int
     bytes: int
     options: tuple[Any, ...] = ()
+    read: tuple[tuple[int, int], ...] = ()
 
 
 def operations_of(
@@ -52,7 +54,7 @@ def operations_of(
         step: `step(module, inputs, optimizer)`; see `trace`.
     """
     fake, model, given, update = copies(module, inputs, optimizer)
-    recorder = _Recorder()
+    recorder = Recorder()
     with fake, recorder:
         for _ in range(2):
             recorder.seen.clear()
@@ -60,7 +62,7 @@ def operations_of(
     return recorder.seen
 
 
-class _Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.seen: list[Operation] = []
@@ -84,6 +86,7 @@ class _Recorder(TorchDispatchMode):
                     flops(name, tensors, args),
                     sum(seen.values()),
                     tuple(v for v in leaves if isinstance(v, bool | int | float)),
+                    tuple((t.untyped_storage()._cdata, t.numel() * t.element_size()) for t in tensors),
                 )
             )
         return out
