@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 
 from mlsys_lab.capacity.classes import kind
 from mlsys_lab.capacity.machine import Machine, cache_bytes, cpu_seconds, processor
-from mlsys_lab.capacity.operations import operations_of
+from mlsys_lab.capacity.operations import Operation, Recorder
 
 ELEMENTS = (1, 1 << 10, 1 << 13, 1 << 15, 1 << 17, 1 << 19, 1 << 21, 1 << 23)
 SIDES = (8, 64, 256, 1024)
@@ -57,10 +58,8 @@ def _sample(machine: Machine, call: Call, say: Callable[[str], Any]) -> None:
         machine.samples[name].append((sizes, units, cpu_seconds(call)))
 
 
-def operations_of_call(call: Call) -> list[Any]:
+def operations_of_call(call: Call) -> list[Operation]:
     """What the dispatcher sees of a call."""
-    from mlsys_lab.capacity.operations import Recorder
-
     with Recorder() as recorder:
         call()
     return recorder.seen
@@ -69,14 +68,14 @@ def operations_of_call(call: Call) -> list[Any]:
 def _roofs(machine: Machine) -> None:
     for name, dtype in (("float32", torch.float32), ("float64", torch.float64), ("bfloat16", torch.bfloat16)):
         a = torch.rand(768, 768).to(dtype)
-        machine.peak_flops[name] = 2 * 768**3 / cpu_seconds(lambda a=a: torch.mm(a, a))
+        machine.peak_flops[name] = 2 * 768**3 / cpu_seconds(partial(torch.mm, a, a))
     machine.caches = {
         level: size for level, size in cache_bytes().items() if level != "L1"
     }  # a call is longer
     for level, size in [*machine.caches.items(), ("memory", 8 * max(machine.caches.values()))]:
         n = size // 2 // 12  # three arrays of 4 bytes a number
         a, b, out = torch.rand(n), torch.rand(n), torch.empty(n)
-        machine.bandwidth[level] = 12 * n / cpu_seconds(lambda a=a, b=b, out=out: torch.add(a, b, out=out))
+        machine.bandwidth[level] = 12 * n / cpu_seconds(partial(torch.add, a, b, out=out))
 
 
 def _calls() -> Iterator[Call]:
@@ -84,29 +83,24 @@ def _calls() -> Iterator[Call]:
     for m, n, k in product(SIDES, SIDES, SIDES):
         a, b, bias = torch.rand(m, k), torch.rand(k, n), torch.rand(n)
         at, bt = torch.rand(k, m).t(), torch.rand(n, k).t()
-        yield lambda a=a, b=b: torch.mm(a, b)
-        yield lambda a=a, bt=bt, bias=bias: torch.addmm(bias, a, bt)
-        yield lambda at=at, b=b: torch.mm(at, b)
+        yield partial(torch.mm, a, b)
+        yield partial(torch.addmm, bias, a, bt)
+        yield partial(torch.mm, at, b)
     for n in ELEMENTS:
         yield from _elementwise(n)
     for rows, columns in product((1, 16, 128, 1024), (16, 128, 1024, 8192)):
         if rows * columns <= 1 << 22:
             yield from _rows(rows, columns)
     for causal, length, width in product((True, False), (16, 64, 256, 1024), (16, 32, 64, 128)):
-        q = torch.rand(1, 4, length, width)
-        attention = aten._scaled_dot_product_flash_attention_for_cpu
-        out, log = attention(q, q, q, 0.0, causal)
-        back = aten._scaled_dot_product_flash_attention_for_cpu_backward
-        yield lambda q=q, c=causal: attention(q, q, q, 0.0, c)
-        yield lambda q=q, c=causal, o=out, log=log: back(o, q, q, q, o, log, 0.0, c)
+        yield from _attention(causal, length, width)
     for side, inside, outside, pixels in product((1, 3), (3, 16, 64), (16, 64), (8, 16, 32)):
         yield from _convolutions(side, inside, outside, pixels)
     for channels, pixels in product((8, 64, 256), (64, 1024, 16384)):
         x, w = torch.rand(1, channels, pixels, 1), torch.rand(channels)
         mean, square = torch.rand(channels), torch.rand(channels)
-        yield lambda x=x, w=w: aten.native_batch_norm(x, w, w, w, w, True, 0.1, 1e-5)
-        yield lambda x=x, w=w, m=mean, s=square: aten.native_batch_norm_backward(
-            x, x, w, w, w, m, s, True, 1e-5, [True, True, True]
+        yield partial(aten.native_batch_norm, x, w, w, w, w, True, 0.1, 1e-5)
+        yield partial(
+            aten.native_batch_norm_backward, x, x, w, w, w, mean, square, True, 1e-5, [True, True, True]
         )
 
 
@@ -166,6 +160,16 @@ def _rows(rows: int, columns: int) -> Iterator[Call]:
     yield lambda: aten.embedding_dense_backward(x, target % rows, rows, -1, False)
 
 
+def _attention(causal: bool, length: int, width: int) -> Iterator[Call]:
+    aten = torch.ops.aten
+    forward = aten._scaled_dot_product_flash_attention_for_cpu
+    back = aten._scaled_dot_product_flash_attention_for_cpu_backward
+    q = torch.rand(1, 4, length, width)
+    out, log = forward(q, q, q, 0.0, causal)
+    yield lambda: forward(q, q, q, 0.0, causal)
+    yield lambda: back(out, q, q, q, out, log, 0.0, causal)
+
+
 def _convolutions(side: int, inside: int, outside: int, pixels: int) -> Iterator[Call]:
     aten = torch.ops.aten
     x, w = torch.rand(4, inside, pixels, pixels), torch.rand(outside, inside, side, side)
@@ -173,9 +177,10 @@ def _convolutions(side: int, inside: int, outside: int, pixels: int) -> Iterator
     out = torch.conv2d(x, w, None, 1, pad)
     yield lambda: aten.convolution(x, w, None, [1, 1], [pad, pad], [1, 1], False, [0, 0], 1)
     for both in (True, False):
-        yield lambda both=both: aten.convolution_backward(
-            out, x, w, [0], [1, 1], [pad, pad], [1, 1], False, [0, 0], 1, [both, True, False]
-        )
+        yield partial(
+            aten.convolution_backward, out, x, w, [0], [1, 1], [pad, pad], [1, 1], False, [0, 0], 1,
+            [both, True, False],
+        )  # fmt: skip
 
 
 def _overhead(machine: Machine) -> float:

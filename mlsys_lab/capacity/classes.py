@@ -1,7 +1,7 @@
 """Classes of operations that cost alike: which one an operation belongs to, by which sizes, in which unit.
 
-A product's cost depends on its three sizes and on which factors lie transposed; a convolution's on channels and
-pixels; a normalisation's on rows and columns; all else on the number of elements.
+A product's cost depends on its three sizes and on which factors lie transposed; a convolution's on channels
+and pixels; a normalisation's on rows and columns; all else on the number of elements.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,6 +12,24 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 Step = Callable[[Any, Any, Any], None]
+
+
+@contextmanager
+def known_tensors_only() -> Iterator[None]:
+    """Say in one line what torch says in ten where a step uses a tensor that nobody handed over.
+
+    Raises:
+        ValueError: it does.
+    """
+    try:
+        yield
+    except AssertionError as error:
+        if "convert all Tensors to FakeTensors" not in str(error):
+            raise
+        text = (
+            "the step uses a tensor that is neither the module's nor among the inputs: add it to the inputs"
+        )
+        raise ValueError(text) from None
 
 
 def plain_step(model: Any, inputs: Any, optimizer: Any) -> None:

@@ -1,7 +1,7 @@
 """What one's own machine does with single operations, measured once and kept.
 
-A roofline has two numbers, a peak and a bandwidth, and says what cannot be exceeded. What an operation reaches
-is far below for most: 24 percent of the roof for a softmax, 37 for a skinny product. So each class of
+A roofline has two numbers, a peak and a bandwidth, and says what cannot be exceeded. What an operation
+reaches is far below for most: 24 percent of the roof for a softmax, 37 for a skinny product. So each class of
 operation has a curve of its own: CPU seconds per FLOP, or per byte, over its size, in one thread.
 """
 

@@ -14,7 +14,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mlsys_lab.capacity.fake import Step, copies, plain_step
+from mlsys_lab.capacity.fake import Step, copies, known_tensors_only, plain_step
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def operations_of(
     """
     fake, model, given, update = copies(module, inputs, optimizer)
     recorder = Recorder()
-    with fake, recorder:
+    with known_tensors_only(), fake, recorder:
         for _ in range(2):
             recorder.seen.clear()
             (step or plain_step)(model, given, update)

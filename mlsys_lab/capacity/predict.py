@@ -55,10 +55,10 @@ class Cache:
 
     def _distance(self, block: int) -> int:
         """Bytes touched since a block was, its own included; all of them where it never was."""
-        total = 0
+        total, far = 0, max((limit for limit, _ in self.levels[:-1]), default=0)
         for there, size in reversed(self.recent.items()):
             total += size
-            if there == block or total > self.levels[-2][0]:
+            if there == block or total > far:
                 break
         return total if block in self.recent else 0  # what is new is where alone it would be
 
@@ -81,7 +81,7 @@ def seconds_of(operation: Operation, machine: Machine) -> float:
 
 
 def _interpolated(samples: Samples, sizes: tuple[int, ...], units: int) -> float:
-    """Along each axis linearly between logarithms; beyond the grid the seconds per unit stay as at its end."""
+    """Along each axis linearly between logarithms; beyond the grid the rate stays as at its end."""
     axes = [sorted({s[0][i] for s in samples}) for i in range(len(sizes))]
     there = {s[0]: s for s in samples}
     weights: list[tuple[tuple[int, ...], float]] = [((), 1.0)]
@@ -91,11 +91,14 @@ def _interpolated(samples: Samples, sizes: tuple[int, ...], units: int) -> float
         ]
     known = [(there[at], w) for at, w in weights if at in there]
     if not known:
-        near = min(samples, key=lambda s: sum(abs(math.log(a / b)) for a, b in zip(s[0], sizes, strict=True)))
-        known = [(near, 1.0)]
+        known = [(min(samples, key=lambda s: _apart(s[0], sizes)), 1.0)]
     total = sum(w for _, w in known)
     rate = sum(w * np.log(s[2] / s[1]) for s, w in known) / total
     return float(np.exp(rate)) * units
+
+
+def _apart(these: tuple[int, ...], those: tuple[int, ...]) -> float:
+    return sum(abs(math.log(a / b)) for a, b in zip(these, those, strict=True))
 
 
 def _between(axis: list[int], size: int) -> list[tuple[int, float]]:

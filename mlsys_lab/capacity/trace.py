@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
-from mlsys_lab.capacity.fake import Step, copies, plain_step
+from mlsys_lab.capacity.fake import Step, copies, known_tensors_only, plain_step
 from mlsys_lab.capacity.interval import Interval
 from mlsys_lab.capacity.storages import Storage, Tracker
 
@@ -101,13 +101,21 @@ def trace(
     Raises:
         ValueError: a pattern of `recompute` that names no module.
         TypeError: `module` is not torch's.
+        ValueError: the step uses a tensor that is neither the module's nor among the inputs.
     """
     if not isinstance(module, torch.nn.Module):
         raise TypeError(f"expected a torch.nn.Module, got {type(module).__name__}")
     fake, model, given, update = copies(module, inputs, optimizer)
     _recomputing(model, recompute)
     tracker = Tracker()
-    with _quiet(), fake, _watched(tracker, model, update), _random_states(tracker), tracker:
+    with (
+        known_tensors_only(),
+        _quiet(),
+        fake,
+        _watched(tracker, model, update),
+        _random_states(tracker),
+        tracker,
+    ):
         for part, tensors in (
             ("parameters", list(model.parameters())),
             ("buffers", list(model.buffers())),

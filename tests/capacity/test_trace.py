@@ -253,6 +253,11 @@ def test_a_line_of_backward_is_that_of_its_forward():
     ("arguments", "error", "said"),
     [
         ({"module": object()}, TypeError, "expected a torch.nn.Module, got object"),
+        (
+            {"step": lambda m, x, _, forgotten=torch.ones(8, 256): m(x + forgotten)},
+            ValueError,
+            "a tensor that is neither the module's nor among the inputs: add it",
+        ),
         ({"recompute": ["layers.*"]}, ValueError, "no module is called 'layers\\.\\*': there are 0, 1, 2"),
     ],
 )
