@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint  # noqa: E402
 from mlsys_lab.capacity.trace import trace  # noqa: E402
 
 WITHIN = 1e-4
+FORGOTTEN = torch.ones(8, 256)
 
 
 def real_peak(model, inputs, optimizer, step, path, steps=2):
@@ -254,7 +255,7 @@ def test_a_line_of_backward_is_that_of_its_forward():
     [
         ({"module": object()}, TypeError, "expected a torch.nn.Module, got object"),
         (
-            {"step": lambda m, x, _, forgotten=torch.ones(8, 256): m(x + forgotten)},
+            {"step": lambda m, x, _: m(x + FORGOTTEN)},
             ValueError,
             "a tensor that is neither the module's nor among the inputs: add it",
         ),
