@@ -100,7 +100,8 @@ def grade(
             "`mlsys-lab doctor`. Or accept the risk with --sandbox none"
         )
     try:
-        collect_tests([*assignment.public, *assignment.hidden])
+        if not collect_tests([*assignment.public, *assignment.hidden]):
+            raise BadTest("the files of its tests hold no test")
     except BadTest as error:
         raise UsageError(f"{assignment.name}: {error}") from None
     found = collect(paths, assignment)

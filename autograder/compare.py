@@ -81,8 +81,7 @@ def _compare(actual: Any, expected: Any, rtol: float, atol: float, given: Any, w
 
 def _compare_numbers(actual: Any, expected: Any, rtol: float, atol: float, fail: Any) -> None:
     if not isinstance(actual, (*Numbers, np.ndarray, list, tuple)) or not _is_numeric(actual):
-        wanted = "an array" if np.ndim(expected) else "a number"
-        fail(f"expected {wanted}, got {_kind(actual)}")
+        fail(_not_numbers(actual, expected))
     ours, theirs = np.asarray(expected), np.asarray(actual)
     if ours.shape != theirs.shape:
         fail(f"expected {_shape(ours)}, got {_shape(theirs)}")
@@ -100,6 +99,20 @@ def _compare_numbers(actual: Any, expected: Any, rtol: float, atol: float, fail:
     share += f" ({nan} NaN)" if nan else ""
     shown = "" if ours.shape else f": expected {_short(expected)}, got {_short(actual)}"
     fail(share + shown, VALUE)
+
+
+def _not_numbers(actual: Any, expected: Any) -> str:
+    """Why a value is not the numbers that were expected."""
+    if isinstance(actual, np.ndarray) and np.ndim(expected):
+        return f"expected numbers, got an array of dtype {actual.dtype}"
+    if not isinstance(actual, list | tuple) or not np.ndim(expected):
+        return f"expected {'an array' if np.ndim(expected) else 'a number'}, got {_kind(actual)}"
+    if len(actual) != len(expected):
+        return f"expected {counted(len(expected), 'item')}, got {len(actual)}"
+    for i, item in enumerate(actual):
+        if not _is_numeric(item):
+            return f"item {i} is {_short(item)}, not {'numbers' if np.ndim(expected) > 1 else 'a number'}"
+    return f"expected {_shape(np.asarray(expected))}, got rows of different lengths"
 
 
 def _differing(actual: np.ndarray, expected: np.ndarray, rtol: float, atol: float) -> np.ndarray:

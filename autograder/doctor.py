@@ -52,7 +52,7 @@ def examine(*, as_json: bool, say: Callable[[str], Any]) -> int:
         missing = [n for n in names if packages[n] is None]
         say(
             f"To {door}: "
-            + (f"missing {', '.join(missing)} (lab.py installs them)" if missing else "complete")
+            + (f"missing {', '.join(missing)} (lab.py installs what is missing)" if missing else "complete")
         )
     say(f"Browser for the browser tests: {browser or 'none found (Debian: apt-get install chromium)'}")
     say("Sandbox levels:")
@@ -72,7 +72,8 @@ def promise_lines(tried: Mapping[str, Sequence[promises.Row]]) -> list[str]:
         cells = [_held(row).ljust(width) for row, width in zip(rows, widths.values(), strict=True)]
         broken = [row.why for row in rows if _held(row) == "NOT held"]
         lines.append("  ".join([*cells, rows[0].claim + (f" ({broken[0]})" if broken else "")]))
-    return lines
+    reasons = dict.fromkeys(row.why for rows in tried.values() for row in rows if _held(row) == "not tried")
+    return [*lines, *reasons]
 
 
 def _held(row: promises.Row) -> str:

@@ -92,8 +92,12 @@ class Sandbox:
         os.close(writes)
         return Worker(ours, output, life, self.limits)
 
-    def kernel(self, connection_file: Path) -> KernelProcess:
+    def kernel(self, connection_file: Path, *, colab: bool = False) -> KernelProcess:
         """A fresh child that is the Jupyter kernel of a connection file with the transport `ipc`.
+
+        Args:
+            connection_file: as Jupyter writes it.
+            colab: give it a stand-in for `google.colab`.
 
         Raises:
             SandboxError: as `worker`.
@@ -107,7 +111,8 @@ class Sandbox:
                     listening[-1].bind(f"{connection['ip']}-{connection[f'{channel}_port']}")
                     listening[-1].listen(16)
                 fds = [nowhere.fileno(), *(sock.fileno() for sock in listening)]
-                return KernelProcess(self.spawn({"role": "kernel", "connection": connection}, fds))
+                request = {"role": "kernel", "connection": connection, "colab": colab}
+                return KernelProcess(self.spawn(request, fds))
             finally:
                 for sock in listening:
                     sock.close()
@@ -225,6 +230,8 @@ class Sandbox:
             "MPLBACKEND": "Agg",
             "PYTHONDONTWRITEBYTECODE": "1",
             "JOBLIB_MULTIPROCESSING": "0",
+            "PIP_NO_INDEX": "1",  # what still calls pip fails at once, and asks nobody
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         }
         environment |= {"PATH": f"{sys.prefix}/bin:/usr/bin:/bin", "PYTHONPATH": f"{base}/packages"}
         if self.view.tree is not None:

@@ -19,10 +19,11 @@ import webbrowser
 from pathlib import Path
 
 from autograder.assignment import UsageError
-from autograder.notebook_tools import nbformat
+from autograder.files import write_whole
+from autograder.notebook_tools import jupytext, nbformat
 from autograder.pair import KERNEL, write_percent
 from autograder.tree import course_root, is_workspace
-from autograder.workspace import Written, make_workspace
+from autograder.workspace import Written, make_workspace, recorded
 
 PRIVATE = ".jupyter"
 
@@ -55,6 +56,11 @@ def workspace_for(start: Path | None = None) -> tuple[Path, Path]:
 def prepare(root: Path, workspace: Path) -> Written:
     """Make or renew a workspace, settle its pairs, and write the private settings and the kernel."""
     report = make_workspace(root, workspace)
+    for notebook in remake_notebooks(workspace):
+        report.notes.append(
+            f"{notebook.name} was missing and is made anew from your {notebook.with_suffix('.py').name}; "
+            "to start over, delete both"
+        )
     for text, kept in settle_pairs(workspace):
         report.notes.append(
             f"{text.name} was older than its notebook and is renewed from it; yours is {kept}"
@@ -70,6 +76,26 @@ def prepare(root: Path, workspace: Path) -> Written:
     }
     _write_json(private / "data" / "kernels" / KERNEL["name"] / "kernel.json", spec)
     return report
+
+
+def remake_notebooks(workspace: Path) -> list[Path]:
+    """Make the notebooks anew whose .py alone is left.
+
+    Returns:
+        The notebooks that were written.
+    """
+    made = []
+    for path in sorted(recorded(workspace)):
+        notebook = workspace / path
+        text = notebook.with_suffix(".py")
+        if notebook.suffix == ".ipynb" and not notebook.is_file() and text.is_file():
+            try:
+                fresh = jupytext.reads(text.read_text(encoding="utf-8"), fmt="py:percent")
+            except ValueError:
+                continue
+            write_whole(notebook, nbformat.writes(fresh, version=4) + "\n")
+            made.append(notebook)
+    return made
 
 
 def settle_pairs(workspace: Path) -> list[tuple[Path, Path]]:

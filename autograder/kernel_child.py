@@ -17,13 +17,16 @@ from autograder.colab import install_nothing, stand_in
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 
 
-def serve_kernel(connection: dict[str, Any], listening: list[int], *, loopback: bool) -> None:
+def serve_kernel(
+    connection: dict[str, Any], listening: list[int], *, loopback: bool, colab: bool = False
+) -> None:
     """Be a kernel until the other side ends it.
 
     Args:
         connection: what a connection file says; transport `ipc`.
         listening: a listening unix socket for each of `CHANNELS`.
         loopback: may this process make TCP sockets? Where not, ZeroMQ would abort it instead of raising.
+        colab: does the notebook need a stand-in for `google.colab`?
     """
     import zmq
     from ipykernel.kernelapp import IPKernelApp
@@ -45,9 +48,25 @@ def serve_kernel(connection: dict[str, Any], listening: list[int], *, loopback: 
     path = os.path.join(os.environ["HOME"], ".connection.json")
     with open(path, "w", encoding="utf-8") as file:
         json.dump(connection, file)
-    stand_in()
+    if colab:
+        stand_in()
     sys.argv = ["notebook"]
     application = IPKernelApp.instance()
     application.initialize(["-f", path, "--HistoryManager.enabled=False", "--IPKernelApp.log_level=50"])
     install_nothing(application.shell)
+    send_any_text(application.session)
     application.start()
+
+
+def send_any_text(session: Any) -> None:
+    """Let lone surrogates through as question marks: Jupyter drops a message that holds one, and with it the
+    error that it tells of."""
+    pack = session.pack
+
+    def packed(message: Any) -> bytes:
+        try:
+            return bytes(pack(message))
+        except UnicodeEncodeError:
+            return json.dumps(message, default=str, ensure_ascii=False).encode("utf-8", "replace")
+
+    session.pack = packed

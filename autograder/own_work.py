@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 import io
 import json
+import os
 import secrets
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -16,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from autograder.assignment import Assignment, UsageError, find
+from autograder.colab import imports_colab
 from autograder.compare import counted
 from autograder.extract import run_slice
+from autograder.files import write_whole
 from autograder.local import LocalSession
 from autograder.notebook import NotebookError, code_cells, sanitised
 from autograder.run_tests import TestResult, run_tests
@@ -47,7 +50,8 @@ def check_notebook(notebook: Path | None, say: Callable[[str], Any]) -> bool:
     """
     path = _named(notebook) if notebook else _only_one(Path.cwd())
     if not path.is_file():
-        raise UsageError(f"there is no file {path}: name your notebook, as in `mlsys-lab check hw1`")
+        what = f"{notebook} is a folder" if path.is_dir() else f"there is no file {path}"
+        raise UsageError(f"{what}: name your notebook, as in `mlsys-lab check hw1`")
     assignment = _assignment_of(path)
     own = _in_workspace(path)
     if own is not None:
@@ -58,7 +62,8 @@ def check_notebook(notebook: Path | None, say: Callable[[str], Any]) -> bool:
     except NotebookError as error:
         raise UsageError(f"{path}: {error}") from None
     if path.suffix == ".ipynb" and _holds_more(twin, path, data):
-        say(f"{path.name} is read; {twin.name} differs from it: `mlsys-lab check {twin.name}` reads that one")
+        near = os.path.relpath(twin)
+        say(f"{path.name} is read; {twin.name} differs from it: `mlsys-lab check {near}` reads that one")
     results, errors = _public_results(cells, assignment)
     for line in errors:
         say(f"while reading the notebook: {line}")
@@ -172,7 +177,7 @@ def make_submission(homework: str, out: Path) -> Iterator[str]:
         Warnings, then where the archive is, a line each. Warnings never keep the archive from being made.
 
     Raises:
-        UsageError: there is no such homework here.
+        UsageError: there is no such homework here, or the archive cannot be written (an older one stays).
     """
     known = find(course_root())
     if homework in known and known[homework].is_lab:
@@ -187,9 +192,14 @@ def make_submission(homework: str, out: Path) -> Iterator[str]:
         yield f"warning: {notebook.name}: {error}; it will get no points like this"
     else:
         yield from _warnings(data, notebook, homework)
-    out.mkdir(parents=True, exist_ok=True)
     archive = out / f"{safe_name(getpass.getuser())}_{homework}.zip"
-    archive.write_bytes(_packed(notebook))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(archive, _packed(notebook))
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {archive}: {error.strerror or error}. Name another folder with --out"
+        ) from None
     yield f"made {archive} ({archive.stat().st_size / 1024:.0f} KiB): hand in this file"
     yield "rename it if your instructor knows you by another name: NAME_" + f"{homework}.zip"
 
@@ -205,7 +215,8 @@ def _home(name: str, known: Mapping[str, Assignment]) -> Path:
 
 
 def _warnings(data: bytes, notebook: Path, homework: str) -> Iterator[str]:
-    stored = json.loads(data).get("metadata", {}).get("mlsys_lab", {})
+    metadata = json.loads(data).get("metadata")
+    stored = metadata.get("mlsys_lab") if isinstance(metadata, dict) else None
     made_for, here = stored.get("version") if isinstance(stored, dict) else None, _installed()
     if made_for and here and made_for != here:
         yield f"warning: the notebook is of version {made_for}, this is {here}"
@@ -265,14 +276,15 @@ def _failing_cells(data: bytes, folder: Path, timeout_s: int = 120) -> list[str]
         from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
     notebook = nbformat.reads(sanitised(data).decode("utf-8"), as_version=4)
+    options = ["--log-level=40"]  # errors alone: what a kernel warns of is not the student's business
+    if imports_colab(code_cells(data)):  # as where it is graded
+        options.append("--IPKernelApp.exec_lines=from autograder.colab import stand_in; stand_in()")
     client = NotebookClient(
         notebook,
         timeout=timeout_s,
         allow_errors=True,
         resources={"metadata": {"path": str(folder)}},
-        extra_arguments=[
-            "--log-level=40"
-        ],  # errors alone: what a kernel warns of is not the student's business
+        extra_arguments=options,
     )
     try:
         client.execute()

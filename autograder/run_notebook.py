@@ -26,8 +26,10 @@ import pytest
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import KernelProvisionerBase, KernelProvisionerFactory
 
+from autograder.colab import imports_colab
 from autograder.fork_server import KernelProcess, Sandbox
 from autograder.kernel_child import CHANNELS
+from autograder.notebook import code_cells
 from autograder.notebook_tools import without_the_grammar
 
 with without_the_grammar():
@@ -35,6 +37,7 @@ with without_the_grammar():
     import nbval.plugin
 
 PROVISIONER = "mlsys-lab-sandbox"
+NOTEBOOK = "notebook.ipynb"
 _MAX_ERROR = 300
 _READER_MEMORY = 4 << 30
 _KERNEL_MB = 512  # of a kernel with its libraries, before any cell
@@ -72,7 +75,7 @@ def run_notebook(notebook: Path, sandbox: Sandbox, *, cell_timeout_s: float, tot
     place = tempfile.gettempdir()
     with tempfile.TemporaryDirectory(prefix="nb-", dir=place if len(place) <= 40 else "/tmp") as folder:
         # The notebook lies there alone: no conftest.py and no configuration of anybody's is found.
-        shutil.copyfile(notebook, Path(folder, "notebook.ipynb"))
+        shutil.copyfile(notebook, Path(folder, NOTEBOOK))
         pid = os.fork()
         if pid == 0:
             os.close(results)
@@ -138,7 +141,7 @@ class _Reader:
         os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
         os.environ.pop("PYTEST_ADDOPTS", None)
         os.chdir(self.folder)
-        arguments = ["notebook.ipynb", "-c", os.devnull, "--noconftest", "-q"]
+        arguments = [NOTEBOOK, "-c", os.devnull, "--noconftest", "-q"]
         arguments += [f"--rootdir={self.folder}", f"--confcutdir={self.folder}"]
         arguments += ["-p", "no:cacheprovider", "--nbval-lax", "--nbval-current-env"]
         arguments += [f"--nbval-cell-timeout={self.cell_timeout_s:g}"]
@@ -209,7 +212,9 @@ class SandboxProvisioner(KernelProvisionerBase):
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         reader = _Reader.current
-        self.process = reader.sandbox.kernel(Path(str(getattr(self.parent, "connection_file", ""))))
+        file = Path(str(getattr(self.parent, "connection_file", "")))
+        cells = code_cells((reader.folder / NOTEBOOK).read_bytes())
+        self.process = reader.sandbox.kernel(file, colab=imports_colab(cells))
         threading.Thread(target=reader.watch, args=(self.process,), daemon=True).start()
         return self.connection_info
 

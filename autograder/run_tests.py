@@ -48,6 +48,10 @@ _NOT_NEEDED = (
 )
 
 
+#: A session that ran: all passed, some failed, none of the question asked for.
+_REGULAR = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+
+
 class Session(Protocol):
     """Where a student's code lives while tests ask for it."""
 
@@ -99,7 +103,7 @@ def run_tests(
         question: only the tests of this question.
 
     Returns:
-        A result per test, in the order of the files.
+        A result per test: the public ones before the hidden, a question's one after another.
 
     Raises:
         BadTest: a file that pytest cannot collect, or a test without its marks.
@@ -134,17 +138,26 @@ def _pytest(paths: Sequence[Path], own: _Plugin, *options: str) -> None:
     arguments += ["--disable-plugin-autoload", "--capture=no", "--strict-markers", *options]
     for plugin in _NOT_NEEDED:
         arguments += ["-p", f"no:{plugin}"]
+    if not paths:  # pytest would take the current folder's
+        raise BadTest("there are no tests")
     said = StringIO()
     before = set(sys.modules)
     with redirect_stdout(said), redirect_stderr(said):
-        pytest.main([*arguments, *map(str, paths)], plugins=[own])
+        ended = pytest.main([*arguments, *map(str, paths)], plugins=[own])
     for name in set(sys.modules) - before:  # a test file that is renewed meanwhile is read again
         if getattr(sys.modules[name], "__file__", None) in {str(p) for p in paths}:
             del sys.modules[name]
     if own.interrupted:
         raise KeyboardInterrupt
+    if not own.broken and ended not in _REGULAR:
+        own.broken = f"pytest ended early: {_last_line(said.getvalue())}"
     if own.broken:
         raise BadTest(own.broken)
+
+
+def _last_line(text: str) -> str:
+    lines = [line.removeprefix("INTERNALERROR>").strip() for line in text.splitlines()]
+    return next((line for line in reversed(lines) if line), "it does not say why")[:300]
 
 
 class _Plugin:
@@ -180,7 +193,9 @@ class _Plugin:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in items:
             if not question_of(item) or points_of(item) is None:
-                self.broken = f"{item.path.name}::{item.name} needs the marks question(...) and points(...)"
+                self.broken = (
+                    f"{item.path.name}::{item.name} needs the marks question(...) and points(NUMBER)"
+                )
         if self.question is not None:
             items[:] = [item for item in items if question_of(item) == self.question]
         # The hidden ones last, since what they hand over may be said by nothing that comes later; a
@@ -192,7 +207,9 @@ class _Plugin:
         self.collected = [_result(item, BadTest("not run"), 0.0) for item in items]
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        if report.failed:
+        if report.skipped:
+            self.broken = f"{report.nodeid or 'tests'} skips itself as a whole: no one would get its points"
+        elif report.failed:
             last = str(report.longrepr).strip().splitlines()[-1:]
             self.broken = f"{report.nodeid or 'tests'} cannot be collected: {' '.join(last)}"
 
@@ -206,6 +223,9 @@ class _Plugin:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+        if call.excinfo is not None and isinstance(call.excinfo.value, pytest.FixtureLookupError):
+            wanted = call.excinfo.value.argname
+            self.broken = f"{item.path.name}::{item.name} asks for {wanted!r}, which there is not"
         if call.excinfo is not None and self._excinfo is None:
             self._excinfo = call.excinfo.value
         return (yield)
@@ -218,9 +238,10 @@ def question_of(item: pytest.Item) -> str:
 
 
 def points_of(item: pytest.Item) -> float | None:
-    """What a test is worth, or None where it does not say."""
+    """What a test is worth, or None where it does not say so in a number."""
     mark = item.get_closest_marker("points")
-    return float(mark.args[0]) if mark and mark.args else None
+    worth = mark.args[0] if mark and mark.args else None
+    return float(worth) if isinstance(worth, int | float) else None
 
 
 def is_hidden(item: pytest.Item) -> bool:

@@ -70,7 +70,8 @@ class Screen:
         self._bar.advance(self._task)
         self._refresh()
         if not self.console.is_terminal and not again:
-            self.console.print(Text(f"graded {printable(graded.name)}: {said(graded)}"), soft_wrap=True)
+            verb = "" if graded.status == "error" else "graded "
+            self.console.print(Text(f"{verb}{printable(graded.name)}: {said(graded)}"), soft_wrap=True)
 
     def _refresh(self) -> None:
         if not self.console.is_terminal:
@@ -152,9 +153,9 @@ def _together(questions: Sequence[str]) -> str:
 def closing(rows: Sequence[Graded], out: Path) -> str:
     """Where the results are, and the class in one line."""
     counted = [g for g in rows if g.status == "graded" and g.counted]
-    mean = sum(g.score for g in counted) / len(counted) if counted else 0.0
+    mean = f"{sum(g.score for g in counted) / len(counted):.1f}" if counted else "none"
     bad = sum(g.status == "error" for g in rows)
-    line = f"{len(rows)} submissions, {bad} not graded; mean of the counted {mean:.1f}"
+    line = f"{len(rows)} submissions, {bad} not graded; mean of the counted {mean}"
     kept = earlier_gradebooks(out)
     if kept:
         names = ", ".join(p.name for p in kept)

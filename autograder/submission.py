@@ -137,6 +137,7 @@ def _from_file(path: Path) -> Submission:
 def _from_folder(path: Path, stem: str) -> list[Submission]:
     """A student's folder or a class's, as it was named on the command line."""
     entries = [entry for entry in sorted(path.iterdir()) if not _passed_over(entry.name, entry.is_dir())]
+    entries = [entry for entry in entries if not _is_grading(entry)]
     own = [entry for entry in entries if entry.name in _own_names(stem)]
     others = [entry for entry in entries if _stem(entry.name) != stem and _like_a_hand_in(entry, stem)]
     if own and not others:
@@ -153,6 +154,11 @@ def _from_folder(path: Path, stem: str) -> list[Submission]:
             rows = [replace(rows[0], **_named(path.name))]
         found += rows
     return found or [_bad(path.name, path, f"the folder holds no {stem}.ipynb or {stem}.py")]
+
+
+def _is_grading(entry: Path) -> bool:
+    """Is it a folder of grades, written into the class's by an earlier grading?"""
+    return (entry / "summary.json").is_file() and (entry / "gradebook.csv").is_file()
 
 
 def _passed_over(name: str, folder: bool) -> bool:

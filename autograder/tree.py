@@ -55,14 +55,17 @@ def read_record(folder: Path) -> dict[str, Any]:
     """What a tree that students have says of itself; empty where a folder is none.
 
     Raises:
-        UsageError: the record is no JSON.
+        UsageError: the record is damaged.
     """
     path = folder / RECORD
     if not path.is_file():
         return {}
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
+        record = None
+    if not isinstance(record, dict) or not isinstance(record.get("files", {}), dict):
         raise UsageError(
-            f"{path} is not valid JSON: restore it, or move it away and have the files kept"
-        ) from None
+            f"{path} is not ours, or damaged: restore it, or move it away and have the files kept"
+        )
+    return record

@@ -14,8 +14,11 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from autograder.assignment import Assignment, UsageError, find, load_assignment
+from autograder.compare import counted
+from autograder.files import write_whole
 from autograder.overview import overview
 from autograder.pair import CELL_FILTER, NOTEBOOK_FILTER, write_notebook, write_percent
 from autograder.student import packed_reference, student_notebook
@@ -29,29 +32,34 @@ notebook_metadata_filter = "{NOTEBOOK_FILTER}"
 cell_metadata_filter = "{CELL_FILTER}"
 """
 
-#: What students need of an assignment.toml; the rest belongs to the grader.
+#: What students need of an assignment.toml, besides its limits; the rest belongs to the grader.
 TOML_KEYS = ("name", "title", "hours", "points", "manual_points", "clean_start", "modules", "preload")
 
 
 @dataclass
 class Written:
-    """What writing a tree did: paths as written, relative, sorted by what became of them."""
+    """What writing a tree did: paths as written, relative, by what became of them.
+
+    `kept` also says where each new version went.
+    """
 
     folder: Path
     created: list[str] = field(default_factory=list)
     updated: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
-    kept: list[str] = field(default_factory=list)
+    kept: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
         """One line per thing worth saying; none where nothing happened."""
         said = []
         if self.created:
-            said.append(f"{self.folder}: {len(self.created)} files created")
+            said.append(f"{self.folder}: {counted(len(self.created), 'file')} created")
         if self.updated:
-            said.append(f"{self.folder}: {len(self.updated)} files updated, none of them yours")
-        said += [f"{path}: kept as you changed it; the new version is {ASIDE}/{path}" for path in self.kept]
+            said.append(f"{self.folder}: {counted(len(self.updated), 'file')} updated, none of them yours")
+        said += [
+            f"{path}: kept as you changed it; the new version is {place}" for path, place in self.kept.items()
+        ]
         return [*said, *self.notes]
 
 
@@ -120,9 +128,22 @@ def write_tree(files: Mapping[str, bytes], into: Path, *, kind: str) -> Written:
 
     Returns:
         What became of each file. For a file that was kept, a new version lies in `new-version/`.
+
+    Raises:
+        UsageError: the folder cannot be written.
     """
+    try:
+        return _write_tree(files, into, kind)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write to {into}: {error.strerror or error}. Free some space or name another folder"
+        ) from None
+
+
+def _write_tree(files: Mapping[str, bytes], into: Path, kind: str) -> Written:
     record = read_record(into)
     hashes: dict[str, str] = dict(record.get("files") or {})
+    asides: dict[str, str] = dict(record.get("aside") or {})
     report = Written(into)
     units: dict[str, list[str]] = {}
     for path in files:
@@ -133,14 +154,16 @@ def write_tree(files: Mapping[str, bytes], into: Path, *, kind: str) -> Written:
     for paths in units.values():
         changed = any(_is_changed(into / path, files[path], hashes.get(path)) for path in paths)
         for path in paths:
-            _write_one(path, files[path], into, changed, hashes, report)
+            _write_one(path, files[path], into, changed, (hashes, asides), report)
         if len(paths) == 2 and not changed:
             # Jupytext refuses a pair whose .py is more than a second older than its notebook.
             for path in paths:
                 os.utime(into / path)
-    new = {"kind": kind, "files": dict(sorted(hashes.items()))}
+    new: dict[str, Any] = {"kind": kind, "files": dict(sorted(hashes.items()))}
+    if asides:
+        new["aside"] = dict(sorted(asides.items()))
     if new != record:
-        (into / RECORD).write_text(json.dumps(new, indent=1) + "\n", encoding="utf-8")
+        write_whole(into / RECORD, json.dumps(new, indent=1) + "\n")
     return report
 
 
@@ -167,17 +190,24 @@ def make_workspace(root: Path, into: Path) -> Written:
 def put_files(files: Mapping[str, bytes], into: Path) -> None:
     """Write files below a new folder that is nobody's."""
     for path, data in files.items():
-        _put(into / path, data)
+        write_whole(into / path, data)
 
 
 def _write_one(
-    path: str, data: bytes, into: Path, changed: bool, hashes: dict[str, str], report: Written
+    path: str,
+    data: bytes,
+    into: Path,
+    changed: bool,
+    written: tuple[dict[str, str], dict[str, str]],
+    report: Written,
 ) -> None:
-    target = into / path
+    target, (hashes, asides) = into / path, written
     if changed:
         if hashes.get(path) != _hash(data) and (not target.is_file() or target.read_bytes() != data):
-            _put(into / ASIDE / path, data)
-            report.kept.append(path)
+            place = _place_aside(path, into, asides)
+            write_whole(into / place, data)
+            asides[place] = _hash(data)
+            report.kept[path] = place
             hashes[path] = _hash(data)
         else:
             report.unchanged.append(path)
@@ -186,8 +216,19 @@ def _write_one(
         report.unchanged.append(path)
     else:
         (report.updated if target.is_file() else report.created).append(path)
-        _put(target, data)
+        write_whole(target, data)
     hashes[path] = _hash(data)
+
+
+def _place_aside(path: str, into: Path, asides: Mapping[str, str]) -> str:
+    """Where a new version goes: over an earlier one, unless somebody has worked in that."""
+    number = 1
+    while True:
+        place = f"{ASIDE}/{path}" if number == 1 else f"{ASIDE}-{number}/{path}"
+        target = into / place
+        if not target.is_file() or _hash(target.read_bytes()) == asides.get(place):
+            return place
+        number += 1
 
 
 def _is_changed(target: Path, new: bytes, written: str | None) -> bool:
@@ -202,13 +243,6 @@ def _paired(path: str, files: Mapping[str, bytes]) -> bool:
     stem, suffix = path.rsplit(".", 1) if "." in path else (path, "")
     other = {"py": ".ipynb", "ipynb": ".py"}.get(suffix)
     return other is not None and stem + other in files
-
-
-def _put(target: Path, data: bytes) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(target.name + ".part")
-    beside.write_bytes(data)
-    beside.replace(target)
 
 
 def _hash(data: bytes) -> str:

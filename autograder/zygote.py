@@ -210,7 +210,8 @@ class Zygote:
             else:
                 from autograder.kernel_child import serve_kernel
 
-                serve_kernel(request["connection"], fds[1:], loopback=self.config["level"] != "uid")
+                loopback, colab = self.config["level"] != "uid", request["colab"]
+                serve_kernel(request["connection"], fds[1:], loopback=loopback, colab=colab)
             os._exit(0)
         except BaseException:
             traceback.print_exc()  # of ours: the student's errors are answers

@@ -179,8 +179,10 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         _stop("interrupted", 130)
     except wrong_usage as error:
-        message = error.format_message()
-        _stop(f"{' '.join(message.split())} (mlsys-lab --help lists the commands)", 2)
+        context: Any = getattr(error, "ctx", None)
+        own = context.command_path if context is not None and context.parent is not None else ""
+        more = f"{own} --help lists its options" if own else "mlsys-lab --help lists the commands"
+        _stop(f"{' '.join(error.format_message().split())} ({more})", 2)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -101,10 +101,13 @@ def _sentences(axes: Any) -> list[str]:
 def _bars(axes: Any, group: Any) -> str:
     flat = group.orientation == "horizontal"
     named = _names(axes.yaxis if flat else axes.xaxis)
+    # Bars that all stand on one other number than 0 show where they end; stacked ones show how long they are.
+    starts = {bar.get_x() if flat else bar.get_y() for bar in group.patches}
+    start = starts.pop() if len(starts) == 1 else 0
     said = []
     for bar in group.patches[:MOST_BARS]:
         place = bar.get_y() + bar.get_height() / 2 if flat else bar.get_x() + bar.get_width() / 2
-        value = bar.get_width() if flat else bar.get_height()
+        value = (bar.get_width() if flat else bar.get_height()) + start
         said.append(f"{named(place)} {_number(value)}")
     more = f", and {len(group.patches) - MOST_BARS} more" if len(group.patches) > MOST_BARS else ""
     label = "" if group.get_label().startswith("_") else f' "{group.get_label()}"'

@@ -256,3 +256,27 @@ def test_a_row_of_whole_numbers_says_where_it_first_goes_wrong():
     said = described(caught.value)
     assert "first off at [1]: expected 2, yours 9" in said
     assert "most off at [3]: expected 4, yours 90" in said
+
+
+@pytest.mark.parametrize(
+    ("mine", "wanted", "said"),
+    [
+        ([], [0, 2], "expected 2 items, got 0"),
+        ([1, None], [0, 2], "item 1 is None, not a number"),
+        ([[1], [1, 2]], [[1, 2], [3, 4]], "expected shape (2, 2), got rows of different lengths"),
+        (np.array(["a"]), [1], "expected numbers, got an array of dtype <U1"),
+        ({}, [1], "expected an array, got a value of type dict"),
+    ],
+)
+def test_what_is_no_numbers_is_told_by_what_is_wrong_with_it(mine, wanted, said):
+    with pytest.raises(AssertionError) as error:
+        close(mine, wanted)
+    assert said in str(error.value)
+
+
+def test_one_function_of_a_question_does_not_stand_for_another(capsys):
+    def mean(x):
+        return x.mean()
+
+    assert not check("toy.q1", mean)  # q1 asks for `double`; `mean` is what q2 asks for
+    assert "`double` was not passed to check" in capsys.readouterr().out

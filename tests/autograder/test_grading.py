@@ -406,20 +406,53 @@ def test_hidden_tests_say_only_fixed_words_whatever_the_code_returns_or_raises(
         assert {t.message for t in row.tests if t.hidden and t.question == "q2"} <= FIXED, row.name
 
 
+GUARDS = [
+    "IN = 'google.colab' in sys.modules\nif IN:\n    from google.colab import drive, nothing_of_ours",
+    "try:\n    import google.colab\n    os.listdir('/content')\nexcept ImportError:\n    pass",
+    "try:\n    assert not importlib.util.find_spec('google.colab')\nexcept ModuleNotFoundError:\n    pass",
+]
+MOUNTS = [
+    "from google.colab import drive\ndrive.mount('/content/drive')\ndrive.flush_and_unmount()",
+    "import google.colab.drive\ngoogle.colab.drive.mount('/content/drive')",
+    "from google.colab import files\nfiles.download('a')\nassert files.upload() == {}",
+]
+INSTALLS = [
+    "!pip --no-such-option",
+    "!pip3 --no-such-option",
+    "!/usr/bin/pip install a",
+    "!python3.11 -m pip --no-such-option",
+    "!{sys.executable} -m pip --no-such-option",
+    "!python3 -u -m pip --no-such-option",
+    "!PIP_NO_INPUT=1 pip --no-such-option",
+    "%pip --no-such-option",
+    "said = !pip --no-such-option\nassert 'not run here' in said[0]",
+]
+
+
 def test_a_notebook_from_colab_starts_clean(sandboxed, assignment, tmp_path):
-    mount = "from google.colab import drive\ndrive.mount('/content/drive')"
-    lines = [
-        "pip --no-such-option",
-        "pip3 --no-such-option",
-        "/usr/bin/pip install a",
-        "python3.11 -m pip --no-such-option",
-    ]
-    install = "\n".join([f"!{line}\nassert '_exit_code' not in globals()" for line in lines])
-    others = "%pip --no-such-option\nassert '_exit_code' not in globals()\n!echo pip\nassert _exit_code == 0"
-    files = {"ada_toy.ipynb": notebook(mount, install, others, "import numpy as np", *SOLVED.values())}
+    asks = "import importlib.util\nimport os\nimport sys\n"
+    install = "\n".join(f"{line}\nassert '_exit_code' not in globals()" for line in INSTALLS)
+    others = "!echo pip\nassert _exit_code == 0\nassert !echo a pip"
+    others = "!echo pip\nassert _exit_code == 0"
+    solved = ("import numpy as np", *SOLVED.values())
+    files = {
+        "ada_toy.ipynb": notebook(*MOUNTS, asks, install, others, *solved),
+        "ben_toy.ipynb": notebook(asks, *GUARDS, *solved),
+    }
     rows, _ = graded(assignment, tmp_path / "class", files, nbval=True)
-    assert rows["ada"].clean_start_message == "all 6 cells ran"
-    assert rows["ada"].score == 20
+    assert {r.name: r.clean_start_message for r in rows.values()} == {
+        "ada_toy": "all 9 cells ran",
+        "ben_toy": "all 7 cells ran",
+    }
+    assert {r.score for r in rows.values()} == {20}
+
+
+def test_an_error_that_json_cannot_hold_is_an_error(sandboxed, assignment, tmp_path):
+    cells = (*SOLVED.values(), "raise ValueError('\\udfff')")
+    rows, _ = graded(
+        assignment, tmp_path / "class", {"ada_toy.ipynb": notebook("import numpy as np", *cells)}, nbval=True
+    )
+    assert rows["ada"].clean_start_message.startswith("cell 4: ValueError")
 
 
 def test_a_notebook_from_vs_code_starts_clean(sandboxed, assignment, tmp_path):

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from autograder.assignment import UsageError, find
-from autograder.classroom import opened_sandboxes
+from autograder.classroom import Plan, grade_class, opened_sandboxes
 from autograder.grade import grade
+from autograder.jupyter import prepare
 from autograder.own_work import check_notebook, make_submission
 from autograder.submission import collect
 from autograder.workspace import make_workspace, student_files, write_tree
@@ -88,7 +89,8 @@ def test_work_in_a_newer_py_is_not_passed_over_in_silence(home):
     twin.write_text(twin.read_text().replace("raise NotImplementedError", "return x + x", 1))
     soon = time.time() + 60
     os.utime(twin, (soon, soon))
-    line = "toy.ipynb is read; toy.py differs from it: `mlsys-lab check toy.py` reads that one"
+    reads = "`mlsys-lab check workspace/assignments/toy/toy.py` reads that one"
+    line = f"toy.ipynb is read; toy.py differs from it: {reads}"
     assert line in checked("toy")[1]
     said = list(make_submission("toy", home / "out"))
     assert any(line.startswith("warning: toy.py and toy.ipynb differ") for line in said)
@@ -154,6 +156,51 @@ def test_what_submit_packs_is_graded(home, toy, sandboxed):
     with opened_sandboxes(assignment, sandboxed, REPOSITORY / "mlsys_lab") as (workers, _):
         row = grade(submission, assignment, workers=workers, kernels=None, seed=0, stamp={})
     assert (row.status, row.score, row.message) == ("graded", 18.0, "")
+
+
+def test_a_disk_that_is_full_leaves_the_archive_of_before(home, monkeypatch):
+    solve(home, **SOLVED)
+    list(make_submission("toy", home / "out"))
+    (archive,) = (home / "out").iterdir()
+    before = archive.read_bytes()
+
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(UsageError, match=r"cannot write .*: No space left on device. Name another"):
+            list(make_submission("toy", home / "out"))
+    assert [p.read_bytes() for p in (home / "out").iterdir()] == [before]
+
+
+@pytest.mark.parametrize("metadata", [[], None, {"mlsys_lab": 5}])
+def test_metadata_of_another_form_are_no_reason_to_stop(home, metadata):
+    notebook = solve(home, **SOLVED)
+    content = json.loads(notebook.read_text(encoding="utf-8")) | {"metadata": metadata}
+    notebook.write_text(json.dumps(content), encoding="utf-8")
+    assert any(line.startswith("made ") for line in make_submission("toy", home / "out"))
+
+
+def test_a_notebook_that_was_deleted_is_made_anew_from_its_py(home):
+    text = home / "workspace" / "assignments" / "toy" / "toy.py"
+    text.write_text(text.read_text(encoding="utf-8") + "\n# %%\nmine = 1\n", encoding="utf-8")
+    text.with_suffix(".ipynb").unlink()
+    report = prepare(home, home / "workspace")
+    assert any("toy.ipynb was missing and is made anew from your toy.py" in line for line in report.lines())
+    assert "mine = 1" in text.with_suffix(".ipynb").read_text(encoding="utf-8")
+    assert "mine = 1" in text.read_text(encoding="utf-8")
+
+
+def test_grades_written_into_the_class_are_no_student(home, toy, sandboxed):
+    solve(home, **SOLVED)
+    list(make_submission("toy", home / "out"))
+    assignment = find(toy.parents[1])["toy"]
+    grade_class(
+        collect([home / "out"], assignment), assignment, Plan(sandboxed, REPOSITORY / "mlsys_lab"),
+        home / "out" / "grades",
+    )  # fmt: skip
+    assert len(collect([home / "out"], assignment)) == 1
 
 
 def test_an_unknown_homework_and_a_lab_are_not_handed_in(home):

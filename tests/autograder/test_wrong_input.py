@@ -330,6 +330,26 @@ def broken_test(toy: Path, tmp: Path) -> Outcome:
     return run("grade", "toy", "ada_toy.ipynb", "--no-nbval", cwd=tmp)
 
 
+def _toy_with(test: str) -> Callable[[Path, Path], Outcome]:
+    def act(toy: Path, tmp: Path) -> Outcome:
+        shutil.copytree(toy, tmp / "toy")
+        (tmp / "toy" / "tests" / "public" / "test_added.py").write_text(f"import pytest\n{test}\n")
+        file("ada_toy.ipynb", notebook(RIGHT))(tmp)
+        return run("grade", "toy", "ada_toy.ipynb", "--no-nbval", cwd=tmp)
+
+    act.__name__ = re.sub(r"\W+", "_", test)[-40:]
+    return act
+
+
+def no_tests(toy: Path, tmp: Path) -> Outcome:
+    shutil.copytree(toy, tmp / "toy")
+    for path in (tmp / "toy" / "tests").rglob("test_*.py"):
+        path.unlink()
+    (tmp / "test_foreign.py").write_text("raise SystemError('imported')\n")
+    file("ada_toy.ipynb", notebook(RIGHT))(tmp)
+    return run("grade", "toy", "ada_toy.ipynb", "--no-nbval", cwd=tmp)
+
+
 def interrupted(toy: Path, tmp: Path) -> Outcome:
     for i in range(6):
         text = f"import time\n{MEAN}def double(x):\n    time.sleep(0.7)\n    return x + x\n"
@@ -455,6 +475,18 @@ COMMANDS: list[tuple[Callable[[Path, Path], Outcome], int, str]] = [
     (no_private_tests, 2, r"mlsys-lab: the folder of private tests .*nowhere is not there"),
     (broken_toml, 2, r"mlsys-lab: .*assignment\.toml is not valid TOML"),
     (broken_test, 2, r"mlsys-lab: .*test_broken\.py.*cannot be collected"),
+    (
+        _toy_with('@pytest.mark.question("q1")\n@pytest.mark.points("three")\ndef test_x(): pass'),
+        2,
+        r"mlsys-lab: toy: test_added\.py::test_x needs the marks .* points\(NUMBER\)",
+    ),
+    (_toy_with("import sys\nsys.exit(3)"), 2, r"mlsys-lab: toy: pytest ended early: "),
+    (
+        _toy_with("pytest.importorskip('nothere')"),
+        2,
+        r"mlsys-lab: toy: .*test_added\.py skips itself as a whole",
+    ),
+    (no_tests, 2, r"mlsys-lab: toy: there are no tests$"),
     (interrupted, 130, r"mlsys-lab: interrupted; grades/toy has what was graded, the same command goes on"),
     (disk_full, 2, r"mlsys-lab: cannot write to .*full: No space left on device"),
     (out_is_a_file, 2, r"mlsys-lab: taken is a file: name a folder"),

@@ -275,7 +275,7 @@ def test_what_was_saved_is_there_again_and_is_not_renewed(server):
 
     workspace, address = server
     report = prepare(workspace.parent, workspace)
-    assert report.created == report.updated == report.kept == []
+    assert (report.created, report.updated, report.kept) == ([], [], {})
     opened = get(address, "contents/labs/00_trust.ipynb")  # what a page that opens it is given
     assert sum("stale.add(i)" in cell["source"] for cell in opened["content"]["cells"]) == 1
 

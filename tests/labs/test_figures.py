@@ -92,3 +92,8 @@ def test_outside_a_notebook_the_words_are_printed_and_the_figure_is_closed(axes,
     show(axes.figure)
     assert capsys.readouterr().out == "Seen.\n"
     assert not plt.fignum_exists(axes.figure.number)
+
+
+def test_bars_that_stand_on_one_are_told_by_where_they_end(axes):
+    axes.barh(["too low", "too high"], [-0.875, 3], left=1)
+    assert text_of(axes.figure) == "Bars: too low 0.125, too high 4."

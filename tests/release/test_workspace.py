@@ -26,7 +26,7 @@ def test_untouched_files_are_renewed_and_a_second_time_nothing_happens(tmp_path)
     assert sorted(write_tree(NEW, tmp_path, kind="workspace").updated) == sorted(OLD)
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.json")}
     report = write_tree(NEW, tmp_path, kind="workspace")
-    assert (report.created, report.updated, report.kept, report.lines()) == ([], [], [], [])
+    assert (report.created, report.updated, report.kept, report.lines()) == ([], [], {}, [])
     assert {p: p.stat().st_mtime_ns for p in before} == before
 
 
@@ -49,20 +49,40 @@ def test_a_file_that_was_there_before_is_somebodys_work(tmp_path):
     (tmp_path / "labs" / "t.py").write_bytes(b"mine")
     report = write_tree(OLD, tmp_path, kind="workspace")
     assert (tmp_path / "labs" / "t.py").read_bytes() == b"mine"
-    assert report.kept == ["labs/t.py"]
+    assert list(report.kept) == ["labs/t.py"]
 
 
 def test_work_that_equals_the_new_version_needs_no_copy(tmp_path):
     write_tree(OLD, tmp_path, kind="workspace")
     (tmp_path / "labs" / "t.py").write_bytes(b"u\n")
-    assert write_tree(NEW, tmp_path, kind="workspace").kept == []
+    assert write_tree(NEW, tmp_path, kind="workspace").kept == {}
     assert not (tmp_path / "new-version").exists()
 
 
-def test_a_broken_record_stops_before_anything_is_written(tmp_path):
+def test_work_in_a_new_version_is_kept_too(tmp_path):
     write_tree(OLD, tmp_path, kind="workspace")
-    (tmp_path / RECORD).write_text("{")
-    with pytest.raises(UsageError, match="not valid JSON"):
+    (tmp_path / "labs" / "t.py").write_bytes(b"mine")
+    write_tree(NEW, tmp_path, kind="workspace")
+    (tmp_path / "new-version" / "labs" / "t.py").write_bytes(b"mine too")
+    report = write_tree(NEW | {"labs/t.py": b"v\n"}, tmp_path, kind="workspace")
+    assert report.kept == {"labs/t.py": "new-version-2/labs/t.py"}
+    assert (tmp_path / "new-version" / "labs" / "t.py").read_bytes() == b"mine too"
+    assert (tmp_path / "new-version-2" / "labs" / "t.py").read_bytes() == b"v\n"
+    report = write_tree(NEW | {"labs/t.py": b"w\n"}, tmp_path, kind="workspace")
+    assert report.kept == {"labs/t.py": "new-version-2/labs/t.py"}, "nobody worked in the second"
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "taken").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"cannot write to .*taken: .* name another folder"):
+        write_tree(OLD, tmp_path / "taken", kind="workspace")
+
+
+@pytest.mark.parametrize("record", ["{", "5", "[1]", "null", '{"files": [1]}'])
+def test_a_broken_record_stops_before_anything_is_written(record, tmp_path):
+    write_tree(OLD, tmp_path, kind="workspace")
+    (tmp_path / RECORD).write_text(record)
+    with pytest.raises(UsageError, match="is not ours, or damaged: restore it, or move it away"):
         write_tree(NEW, tmp_path, kind="workspace")
     assert (tmp_path / "labs" / "t.py").read_bytes() == b"t\n"
 
@@ -76,7 +96,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UsageError, match="No space"):
         write_tree(NEW, tmp_path, kind="workspace")
     assert {path: (tmp_path / path).read_bytes() for path in OLD} == OLD
 
