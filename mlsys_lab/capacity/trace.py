@@ -9,6 +9,7 @@ earnest: what is alive when is known from Python's reference counts, line by lin
 
 from __future__ import annotations
 
+import copy
 import fnmatch
 import warnings
 from collections import Counter
@@ -127,7 +128,7 @@ def trace(
             _name_state(tracker, update)
         for _ in range(steps):
             (step or plain_step)(model, given, update)
-    return Trace(tuple(tracker.timeline), tuple(tracker.storages), tracker.hidden_bytes)
+    return Trace(tuple(tracker.timeline), tuple(map(copy.copy, tracker.storages)), tracker.hidden_bytes)
 
 
 def _recomputing(model: Any, patterns: Sequence[str]) -> None:
