@@ -1,1 +1,46 @@
-"""How much, how long, how many: capacity."""
+"""How much memory, time, money and energy a model takes: exact where it can be, an interval where not.
+
+`model("llama-2-7b").parameters`; `ModelSpec.from_hf("config.json")`; `training_memory(...)`;
+`step_time(...)`.
+"""
+
+from importlib import import_module
+from typing import Any
+
+from mlsys_lab.capacity.convnets import ConvNet, convnet
+from mlsys_lab.capacity.flops import forward_flops, operations, six_nd, train_flops
+from mlsys_lab.capacity.hf import NotAModel
+from mlsys_lab.capacity.interval import Interval
+from mlsys_lab.capacity.models import MLA, Counted, Counts, ModelSpec, MoE
+from mlsys_lab.capacity.parallel import Parallel, Workload
+from mlsys_lab.capacity.weights import Weight
+from mlsys_lab.capacity.zoo import language_model, model, names
+
+__all__ = [
+    "MLA",
+    "ConvNet",
+    "Counted",
+    "Counts",
+    "Interval",
+    "MoE",
+    "ModelSpec",
+    "NotAModel",
+    "Parallel",
+    "Weight",
+    "Workload",
+    "convnet",
+    "forward_flops",
+    "language_model",
+    "model",
+    "names",
+    "operations",
+    "six_nd",
+    "train_flops",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """What needs torch is imported when it is asked for."""
+    if name in ("trace", "Trace"):
+        return getattr(import_module("mlsys_lab.capacity.tracing"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

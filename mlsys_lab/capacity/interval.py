@@ -1,6 +1,7 @@
 """An answer as an interval: low, mid, high, and on what it stands.
 
-An exact quantity has width 0. Sums and products of intervals take ends with ends, as if all errors pointed the
+An exact quantity has width 0. Sums and products of intervals take ends with ends, as if all errors pointed
+the
 same way: the result is at least as wide as it has to be, and its basis is the weakest that went into it.
 """
 
@@ -56,7 +57,8 @@ class Interval:
             rows: their names.
 
         Returns:
-            Log-normal prediction interval with Student's t (n - 1 degrees of freedom), which widens as values get fewer;
+            Log-normal prediction interval with Student's t (n - 1 degrees of freedom), which widens as values
+            get fewer;
             mid is the geometric mean.
         """
         if len(values) < 2 or min(values) <= 0:
@@ -128,7 +130,8 @@ def _ends(other: Interval | float) -> tuple[float, float, float]:
 
 
 def student_t(share: float, freedom: int) -> float:
-    """The t for which the middle `share` of Student's distribution lies in (-t, t), by bisection of its integral.
+    """The t for which the middle `share` of Student's distribution lies in (-t, t), by bisection of its
+    integral.
 
     Args:
         share: between 0 and 1.

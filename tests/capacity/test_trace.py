@@ -11,7 +11,7 @@ from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 
-from mlsys_lab.capacity.trace import trace  # noqa: E402
+from mlsys_lab.capacity.tracing import trace  # noqa: E402
 
 WITHIN = 1e-4
 FORGOTTEN = torch.ones(8, 256)
