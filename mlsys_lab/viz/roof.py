@@ -1,4 +1,4 @@
-"""The roofline of one's own machine with operations on it, and what a training step holds moment by moment."""
+"""The roofline of one's own machine with operations on it; what a training step holds moment by moment."""
 
 from __future__ import annotations
 
