@@ -156,6 +156,28 @@ def kernel(
     raise typer.Exit(1 if report.errors or report.races else 0)
 
 
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False
+)
+def estimate(context: typer.Context) -> None:
+    """Parameters, memory, time and cost of a model.
+
+    Example: mlsys-lab estimate memory llama-2-7b --gpu A100
+    """
+    from mlsys_lab.capacity.app import TooMuch
+    from mlsys_lab.capacity.app import app as commands
+
+    try:
+        code = commands(
+            args=context.args or ["--help"], prog_name="mlsys-lab estimate", standalone_mode=False
+        )
+    except ValueError as error:
+        raise _usage()(" ".join(str(error).split())) from None
+    except TooMuch as error:
+        _stop(str(error), 1)
+    raise typer.Exit(code if isinstance(code, int) else 0)
+
+
 def main() -> None:
     """Entry point: mounts the autograder's commands and turns every foreseen error into one line."""
     for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a sign gets a question mark

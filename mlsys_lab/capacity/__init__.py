@@ -3,6 +3,9 @@
 `model("llama-2-7b").parameters`; `ModelSpec.from_hf("config.json")`; `training_memory`; `step_time`.
 """
 
+from importlib import import_module
+from typing import Any
+
 from mlsys_lab.capacity.convnets import ConvNet, convnet
 from mlsys_lab.capacity.flops import forward_flops, operations, six_nd, train_flops
 from mlsys_lab.capacity.hf import NotAModel
@@ -45,3 +48,10 @@ __all__ = [
     "training_run",
     "utilisation",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What needs torch is imported when it is asked for."""
+    if name in ("trace", "Trace"):
+        return getattr(import_module("mlsys_lab.capacity.tracing"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

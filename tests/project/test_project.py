@@ -168,7 +168,10 @@ def test_no_file_of_the_packages_is_longer_than_350_lines():
     assert long == {}
 
 
-COMMANDS = ["open", "check", "submit", "grade", "verify", "release", "doctor", "test", "demo", "kernel"]
+COMMANDS = [
+    *("open", "check", "submit", "grade", "verify", "release", "doctor", "test", "demo", "kernel"),
+    "estimate",
+]
 
 
 def test_readme_names_only_commands_that_exist():

@@ -1,0 +1,215 @@
+"""Answers to "how much?": the numbers under the names of `--json`, and how a person would derive them."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mlsys_lab._core.hardware import Device
+from mlsys_lab._core.quantity import parse, show
+from mlsys_lab.capacity.costs import cost_usd, energy_kwh, rent
+from mlsys_lab.capacity.flops import operations, total
+from mlsys_lab.capacity.interval import Interval
+from mlsys_lab.capacity.models import Counts, ModelSpec
+from mlsys_lab.capacity.parallel import RECOMPUTE, Parallel, Workload
+from mlsys_lab.capacity.runs import gpu_hours, utilisation
+from mlsys_lab.capacity.step_time import step_time
+from mlsys_lab.capacity.training import training_memory
+
+#: In which unit a key is told.
+UNITS = {
+    "bytes_per_token": "B", "bytes": "B", "flops": "FLOP", "peak_bytes": "B", "time_s": "s", "step_s": "s",
+    "cost_usd": "USD",
+}  # fmt: skip
+_COMPARE: dict[str, Callable[[float, float], bool]] = {
+    ">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le, "==": operator.eq,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command of `estimate` found.
+
+    Attributes:
+        values: by key of `--json`; numbers, intervals, or tables of numbers.
+        steps: of the derivation: what, the formula with the numbers in it, the source.
+    """
+
+    values: dict[str, Any]
+    steps: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """The values; an interval becomes low, mid, high and basis."""
+        return {k: v.to_json() if isinstance(v, Interval) else v for k, v in self.values.items()}
+
+    def lines(self) -> list[str]:
+        """A line per value, and per row of a table."""
+        said = []
+        for key, value in self.values.items():
+            if isinstance(value, dict):
+                said += [f"  {name:24} {told(key_of(key), v)}" for name, v in value.items()]
+            else:
+                said.append(f"{key:20} {told(key, value)}")
+        return said
+
+    def derivation(self) -> list[str]:
+        """How the numbers come about, a block per step."""
+        return [f"{what}\n    {formula}\n    {source}" for what, formula, source in self.steps]
+
+    def fails(self, condition: str) -> bool:
+        """Does `peak_bytes > 80GB` hold? Of an interval, its middle counts.
+
+        Raises:
+            ValueError: no such key or comparison; the message names the keys.
+        """
+        found = re.fullmatch(r"\s*(\w+)\s*(>=|<=|==|>|<)\s*(.+?)\s*", condition)
+        numbers = {k: v for k, v in self.values.items() if isinstance(v, int | float | Interval)}
+        if found is None or found[1] not in numbers:
+            raise ValueError(
+                f"--fail-if {condition!r}: write KEY > VALUE, as in 'peak_bytes > 80GB'; here KEY is one of "
+                f"{', '.join(numbers)}"
+            )
+        key, compare, text = found.groups()
+        unit = UNITS.get(key, "")
+        bare = re.fullmatch(r"[\d.eE+_-]+", text) is not None
+        value = numbers[key]
+        return _COMPARE[compare](
+            value.mid if isinstance(value, Interval) else value,
+            float(text) if bare else parse(text, unit).value,
+        )
+
+
+def key_of(table: str) -> str:
+    """What the numbers of a table are."""
+    return {"parts": "bytes", "parameters_by_part": ""}.get(table, "")
+
+
+def told(key: str, value: Any) -> str:
+    """A number with its unit; an interval as its ends and middle, with what it stands on."""
+    unit = UNITS.get(key, "")
+    if isinstance(value, Interval):
+        if value.is_exact:
+            return told(key, value.mid)
+        low, mid, high = (show(v, unit) if unit else f"{v:.3g}" for v in (value.low, value.mid, value.high))
+        return f"{low} to {high}, middle {mid} ({value.basis})"
+    if isinstance(value, int) and not unit:
+        return f"{value:,}"
+    return show(value, unit) if unit else f"{value:,.4g}" if isinstance(value, float) else str(value)
+
+
+def parameters(m: Counts) -> Answer:
+    """Parameters of a model, by part."""
+    parts = m.parts
+    values = {
+        "parameters": m.parameters,
+        "active_parameters": m.active_parameters,
+        "parameters_by_part": parts,
+    }
+    steps = [
+        (f"{part}", f"sum of its weights = {count:,}", f"{m.name}: its config")
+        for part, count in parts.items()
+    ]
+    return Answer(values, [*steps, ("parameters", f"{' + '.join(f'{c:,}' for c in parts.values())}"
+                                    f" = {m.parameters:,}", "shared weights count once")])  # fmt: skip
+
+
+def kv_cache(m: ModelSpec, context: int, batch: int, dtype_bytes: float, dtype: str) -> Answer:
+    """Bytes of the cache of keys and values."""
+    each = m.kv_bytes_per_token(dtype_bytes)
+    whole = m.kv_bytes(context, batch, dtype_bytes)
+    formula = f"2 x {m.layers} layers x {m.kv_heads} heads x {m.head_dim} x {dtype_bytes:g} bytes = {each:,}"
+    if m.mla is not None:
+        formula = f"{m.layers} layers x (rank + rotary part) x {dtype_bytes:g} bytes = {each:,}"
+    return Answer(
+        {"bytes_per_token": each, "bytes": whole},
+        [
+            ("bytes_per_token", formula, f"a key and a value per head, in {dtype}"),
+            (
+                "bytes",
+                f"{each:,} x {context:,} tokens x {batch:,} sequences = {whole:,}",
+                "for all sequences",
+            ),
+        ],
+    )
+
+
+def flops(m: Counts, batch: int, context: int, train: bool) -> Answer:
+    """FLOPs of a forward pass, or of a training step."""
+    forward, backward = total(operations(m, batch, context))
+    whole = forward + backward if train else forward
+    steps = [("forward", f"two per multiply-add of every product = {forward:,}", "weights' and attention's")]
+    if train:
+        steps.append(("backward", f"two products per product, five of attention's = {backward:,}",
+                      "fused attention computes the scores again"))  # fmt: skip
+    return Answer({"flops": whole}, steps)
+
+
+def memory(m: ModelSpec, w: Workload, p: Parallel) -> Answer:
+    """What one GPU holds at the worst moment of a training step."""
+    found = training_memory(m, w, p)
+    steps = [
+        (phase, f"{' + '.join(f'{name} {size:,.0f}' for name, size in parts.items())} = "
+         f"{sum(parts.values()):,.0f}", "largest phase counts" if phase == found.peak_phase else "")
+        for phase, parts in found.phases.items()
+    ]  # fmt: skip
+    return Answer({"peak_bytes": found.peak_bytes, "parts": found.parts}, steps)
+
+
+def remedies(m: ModelSpec, w: Workload, p: Parallel, has: float) -> str:
+    """Which of the usual remedies would make a plan fit, the cheapest first, each by itself."""
+    tried: list[tuple[str, Workload, Parallel]] = []
+    if p.dp > 1:
+        tried += [(f"--zero {stage}", w, replace(p, zero=stage)) for stage in range(p.zero + 1, 4)]
+    if w.micro_batch > 1:
+        tried.append(("--micro-batch 1", replace(w, micro_batch=1, batch=0), p))
+    tried += [
+        (f"--recompute {kind}", w, replace(p, recompute=kind))
+        for kind in RECOMPUTE[RECOMPUTE.index(p.recompute) + 1 :]
+    ]
+    tried += [(f"--tp {p.tp * n}", w, replace(p, tp=p.tp * n)) for n in (2, 4, 8)]
+    tried += [(f"--pp {p.pp * n}", w, replace(p, pp=p.pp * n)) for n in (2, 4, 8)]
+    fitting = []
+    for name, work, layout in tried:
+        try:
+            if training_memory(m, work, layout).peak_bytes <= has:
+                fitting.append(name)
+        except ValueError:  # it does not divide
+            continue
+    if not fitting:
+        return (
+            "None of the usual remedies is enough by itself: combine --tp, --pp, --zero 3, --recompute full"
+        )
+    return f"Enough by itself, the cheapest first: {', '.join(fitting)}"
+
+
+def training(m: ModelSpec, w: Workload, p: Parallel, on: Device, tokens: float) -> Answer:
+    """Memory, time, GPU-hours and cost of a training run."""
+    held = memory(m, w, p)
+    per_step = step_time(m, w, p, on) if p.gpus > 1 or w.batch else None
+    hours = gpu_hours(m.active_parameters, tokens, on)
+    time_s = hours * 3600 / p.gpus
+    values: dict[str, Any] = {
+        **held.values,
+        "time_s": time_s,
+        "gpu_hours": hours,
+        "mfu": utilisation(on),
+        "gpus": p.gpus,
+    }
+    steps = [
+        *held.steps,
+        ("gpu_hours", f"6 x {m.active_parameters:,} x {tokens:.4g} / ({on.half_peak():.4g} x MFU) / 3600",
+         f"{on.name}: {on.source}; MFU of published runs"),
+        ("time_s", f"GPU-hours x 3600 / {p.gpus}", ""),
+    ]  # fmt: skip
+    if on.usd_per_hour_mid:
+        values["cost_usd"] = cost_usd(hours, rent(on))
+        steps.append(("cost_usd", "GPU-hours x the rent of one", on.price_source))
+    if on.watts:
+        values["energy_kwh"] = energy_kwh(hours, on.watts)
+        steps.append(("energy_kwh", f"GPU-hours x {on.watts:g} W / 1000", on.source))
+    if per_step is not None:
+        values["step_s"] = per_step.time_s
+    return Answer(values, steps)

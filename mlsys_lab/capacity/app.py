@@ -1,0 +1,179 @@
+"""`mlsys-lab estimate`: a command per question."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mlsys_lab._core.hardware import device
+from mlsys_lab._core.quantity import parse
+from mlsys_lab.capacity import answers
+from mlsys_lab.capacity.parallel import DTYPE_BYTES, Parallel, Workload
+from mlsys_lab.capacity.zoo import language_model, model
+
+app = typer.Typer(
+    name="mlsys-lab estimate",
+    help="How much, how long, how many: exact where that is possible, an interval where not.\n\n"
+    "Example: mlsys-lab estimate memory llama-2-7b --gpu A100 --context 4096 --dp 8 --zero 1",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+SHORT = {"bf16": "bfloat16", "fp16": "float16", "f16": "float16", "fp32": "float32", "f32": "float32"}
+BYTES = DTYPE_BYTES | {"float8": 1, "fp8": 1, "int8": 1, "int4": 0.5}
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A name (llama-2-7b) or a config.json.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Explain = Annotated[bool, typer.Option("--explain", help="Print the derivation too.")]
+FailIf = Annotated[
+    list[str] | None,
+    typer.Option("--fail-if", metavar="CONDITION", help="Exit 1 where it holds: 'peak_bytes > 80GB'."),
+]
+Context = Annotated[int, typer.Option(help="Tokens of a sequence; 0: the model's, at most 2048.")]
+Count = Annotated[int, typer.Option(help="A whole number of at least 1.")]
+
+
+@app.command()
+def params(name: Model, as_json: AsJson = False, explain: Explain = False, fail_if: FailIf = None) -> None:
+    """Parameters, by part.
+
+    Example: mlsys-lab estimate params mixtral-8x7b
+    """
+    _say(answers.parameters(_model(name)), as_json, explain, fail_if)
+
+
+@app.command()
+def kv(
+    name: Model,
+    context: Context = 0,
+    batch: Count = 1,
+    dtype: Annotated[str, typer.Option(help="bf16, fp16, fp32, fp8, int8, int4.")] = "bf16",
+    as_json: AsJson = False,
+    explain: Explain = False,
+    fail_if: FailIf = None,
+) -> None:
+    """The cache of keys and values.
+
+    Example: mlsys-lab estimate kv llama-3-8b --context 8192 --batch 16
+    """
+    _positive(batch=batch)
+    full = SHORT.get(dtype, dtype)
+    if full not in BYTES:
+        raise ValueError(f"--dtype {dtype!r}: choose one of {', '.join([*SHORT, *BYTES])}")
+    m = language_model(name)
+    found = answers.kv_cache(m, _context(m, context), batch, BYTES[full], full)
+    _say(found, as_json, explain, fail_if)
+
+
+@app.command()
+def flops(
+    name: Model,
+    batch: Count = 1,
+    context: Context = 0,
+    train: Annotated[bool, typer.Option("--train", help="Forward and backward.")] = False,
+    as_json: AsJson = False,
+    explain: Explain = False,
+    fail_if: FailIf = None,
+) -> None:
+    """FLOPs of a forward pass or of a training step.
+
+    Example: mlsys-lab estimate flops gpt2 --batch 8 --context 1024 --train
+    """
+    _positive(batch=batch)
+    m = _model(name)
+    _say(answers.flops(m, batch, _context(m, context), train), as_json, explain, fail_if)
+
+
+@app.command()
+def memory(
+    name: Model,
+    gpu: Annotated[str, typer.Option(help="Compare with what this one has: A100, H100, ...")] = "",
+    micro_batch: Count = 1,
+    context: Context = 0,
+    tp: Count = 1,
+    pp: Count = 1,
+    dp: Count = 1,
+    zero: Annotated[int, typer.Option(help="0, 1, 2 or 3.")] = 0,
+    recompute: Annotated[str, typer.Option(help="none, selective or full.")] = "none",
+    optimizer: Annotated[str, typer.Option(help="adamw, sgd, momentum, lion, adamw8bit.")] = "adamw",
+    as_json: AsJson = False,
+    explain: Explain = False,
+    fail_if: FailIf = None,
+) -> None:
+    """What one GPU holds at the worst moment of a training step. Exit 1 where it does not fit.
+
+    Example: mlsys-lab estimate memory llama-2-7b --gpu A100 --context 4096 --dp 8 --zero 1
+    """
+    m = language_model(name)
+    w = Workload(context=_context(m, context), micro_batch=micro_batch, optimizer=optimizer)
+    p = Parallel(dp=dp, zero=zero, tp=tp, pp=pp, recompute=recompute)
+    found = answers.memory(m, w, p)
+    has = device(gpu).memory_bytes if gpu else 0.0
+    _say(found, as_json, explain, fail_if)
+    if has and found.values["peak_bytes"] > has:
+        over = answers.told("bytes", found.values["peak_bytes"] - has)
+        raise TooMuch(f"it does not fit: {over} more than {gpu} has. {answers.remedies(m, w, p, has)}")
+
+
+@app.command()
+def train(
+    name: Model,
+    gpu: Annotated[str, typer.Option(help="A100, H100, ...")],
+    tokens: Annotated[str, typer.Option(help="Of the whole run: 300B, 1.4T.")],
+    gpus: Annotated[int, typer.Option(help="In all; what tp and pp leave is dp.")] = 1,
+    micro_batch: Count = 1,
+    context: Context = 0,
+    tp: Count = 1,
+    pp: Count = 1,
+    zero: Annotated[int, typer.Option(help="0, 1, 2 or 3.")] = 1,
+    recompute: Annotated[str, typer.Option(help="none, selective or full.")] = "none",
+    optimizer: Annotated[str, typer.Option(help="adamw, sgd, momentum, lion, adamw8bit.")] = "adamw",
+    as_json: AsJson = False,
+    explain: Explain = False,
+    fail_if: FailIf = None,
+) -> None:
+    """Memory, time, GPU-hours, cost and energy of a training run.
+
+    Example: mlsys-lab estimate train llama-2-7b --gpu A100 --gpus 256 --tokens 2T --context 4096
+    """
+    _positive(gpus=gpus)
+    if gpus % (tp * pp):
+        raise ValueError(f"{gpus} GPUs are not divisible by tp {tp} x pp {pp}: use a multiple of {tp * pp}")
+    m = language_model(name)
+    w = Workload(context=_context(m, context), micro_batch=micro_batch, optimizer=optimizer)
+    p = Parallel(dp=gpus // (tp * pp), zero=zero, tp=tp, pp=pp, recompute=recompute)
+    found = answers.training(m, w, p, device(gpu), parse(tokens, "token").value)
+    _say(found, as_json, explain, fail_if)
+
+
+class TooMuch(Exception):
+    """A plan that does not fit."""
+
+
+def _model(name: str) -> Any:
+    return model(Path(name)) if name.endswith(".json") else model(name)
+
+
+def _context(m: Any, asked: int) -> int:
+    if asked < 0:
+        raise ValueError(f"--context has to be at least 1, got {asked}")
+    return asked or min(getattr(m, "context", 0) or 2048, 2048)
+
+
+def _positive(**numbers: int) -> None:
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"--{name.replace('_', '-')} has to be at least 1, got {number}")
+
+
+def _say(found: answers.Answer, as_json: bool, explain: bool, fail_if: list[str] | None) -> None:
+    failed = [condition for condition in fail_if or [] if found.fails(condition)]
+    print(json.dumps(found.to_json(), indent=1) if as_json else "\n".join(found.lines()))
+    if explain:
+        print("\n" + "\n".join(found.derivation()))
+    if failed:
+        raise TooMuch(f"--fail-if {failed[0]!r} holds")

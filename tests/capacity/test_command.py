@@ -1,0 +1,148 @@
+"""`mlsys-lab estimate`: the numbers, their keys, exit codes, and wrong input in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlsys_lab.capacity import Interval
+from mlsys_lab.capacity.answers import Answer
+
+ROOT = Path(__file__).resolve().parents[2]
+GPT2 = 12 * 12 * 768**2 + 50_257 * 768  # weights of its products, the output's among them
+MAIN = "import sys; sys.argv[0] = 'mlsys-lab'; from mlsys_lab.cli import main; main()"
+
+
+def run(*arguments, cwd=ROOT):
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    return subprocess.run(
+        [sys.executable, "-c", MAIN, "estimate", *arguments],
+        cwd=cwd, env=environ, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key", "value"),
+    [
+        (("params", "gpt2"), "parameters", 124_439_808),
+        (("params", "mixtral-8x7b"), "active_parameters", 12_879_925_248),
+        (("kv", "llama-2-7b", "--context", "4096", "--batch", "2", "--dtype", "fp8"), "bytes", 2 << 30),
+        (("flops", "gpt2", "--context", "1024"), "flops", 2 * GPT2 * 1024 + 12 * 4 * 1024**2 * 768),
+    ],
+)
+def test_json_has_the_number_under_its_key(arguments, key, value):
+    """OpenAI's GPT-2, Mistral's Mixtral, 2 x 32 x 32 x 128 a token, two FLOPs per weight and token."""
+    done = run(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)[key]
+    assert found == value
+
+
+def test_a_plan_that_does_not_fit_says_by_how_much_and_what_helps():
+    done = run("memory", "llama-2-7b", "--gpu", "A100", "--context", "4096", "--dp", "8")
+    assert done.returncode == 1
+    assert (
+        "it does not fit: 35.34 GB more than A100 has. Enough by itself, the cheapest first: --zero 1"
+        in done.stderr
+    )
+    assert (
+        run(
+            "memory", "llama-2-7b", "--gpu", "A100", "--context", "4096", "--dp", "8", "--zero", "1"
+        ).returncode
+        == 0
+    )
+
+
+def test_a_run_is_an_interval_with_its_basis_and_its_derivation():
+    done = run("train", "llama-2-7b", "--gpu", "A100", "--gpus", "256", "--tokens", "2T", "--json")
+    found = json.loads(done.stdout)
+    assert found["gpus"] == 256
+    hours = found["gpu_hours"]
+    assert hours["low"] < hours["mid"] < hours["high"]
+    assert hours["basis"] == "calibrated"
+    assert found["time_s"]["mid"] == pytest.approx(hours["mid"] * 3600 / 256)
+    explained = run("train", "llama-2-7b", "--gpu", "A100", "--tokens", "2T", "--explain").stdout
+    assert "6 x 6,738,415,616 x 2e+12" in explained
+
+
+@pytest.mark.parametrize(("condition", "code"), [("parameters > 100000000", 1), ("parameters > 1e12", 0)])
+def test_fail_if_decides_the_exit_code(condition, code):
+    assert run("params", "gpt2", "--fail-if", condition).returncode == code
+
+
+def test_of_an_interval_its_middle_is_compared():
+    answer = Answer({"time_s": Interval(50.0, 100.0, 200.0, "assumed"), "peak_bytes": 85e9})
+    assert answer.fails("time_s > 1.5min")
+    assert not answer.fails("time_s > 2min")
+    assert answer.fails("peak_bytes > 80GB")
+    assert not answer.fails("peak_bytes > 80GiB")
+
+
+def config(text):
+    def write(folder):
+        (folder / "config.json").write_text(text)
+        return ("params", "config.json")
+
+    return write
+
+
+def asked(*arguments):
+    return lambda folder: arguments
+
+
+WRONG = [
+    (asked("params", "lama-2-7b"), r"unknown model 'lama-2-7b'; the nearest are llama-2-7b"),
+    (
+        asked("train", "gpt2", "--gpu", "H1000", "--tokens", "3B"),
+        r"unknown device 'H1000'; the nearest are H100",
+    ),
+    (config("{"), r"config.json"),
+    (config('{"a": 1}'), r"config.json|model_type"),
+    (config('{"model_type": "llama", "wings": 2}'), r"wings"),
+    (asked("memory", "gpt2", "--tp", "5"), r"12 heads are not divisible by tp 5: use 4 or 6"),
+    (asked("memory", "gpt2", "--tp", "24"), r"tp 24 is larger than the 12 heads"),
+    (asked("memory", "gpt2", "--pp", "5"), r"12 layers are not divisible by pp 5: use 4 or 6"),
+    (
+        asked("train", "gpt2", "--gpu", "A100", "--tokens", "3B", "--gpus", "3", "--tp", "2"),
+        r"3 GPUs are not divisible",
+    ),
+    (asked("kv", "gpt2", "--context", "-1"), r"--context has to be at least 1, got -1"),
+    (asked("kv", "gpt2", "--batch", "0"), r"--batch has to be at least 1, got 0"),
+    (asked("kv", "gpt2", "--dtype", "f9"), r"--dtype 'f9': choose one of bf16"),
+    (asked("train", "gpt2", "--gpu", "A100", "--tokens", "3GB"), r"'3GB'"),
+    (
+        asked("memory", "gpt2", "--fail-if", "peak_bytes > 80gb"),
+        r"'80gb': write GB for bytes or Gbit for bits",
+    ),
+    (asked("params", "gpt2", "--fail-if", "size > 1"), r"here KEY is one of parameters, active_parameters"),
+    (
+        asked("memory", "gpt2", "--recompute", "some"),
+        r"recompute is one of none, selective, full, got 'some'",
+    ),
+    (
+        asked("memory", "gpt2", "--context", "4096"),
+        r"context 4096 is beyond the 1024 learned positions of gpt2",
+    ),
+]
+
+
+@pytest.mark.parametrize(("write", "said"), WRONG, ids=lambda v: v if isinstance(v, str) else "")
+def test_wrong_input_is_one_line_and_exit_code_2(write, said, tmp_path):
+    import re
+
+    done = run(*write(tmp_path), cwd=tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert re.search(said, done.stderr)
+    assert "Traceback" not in done.stderr
+
+
+def test_help_lists_the_questions():
+    done = run("--help")
+    assert done.returncode == 0
+    assert all(word in done.stdout for word in ("params", "kv", "flops", "memory", "train", "Example:"))
