@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from mlsys_lab.capacity.classes import kind
+from mlsys_lab.capacity.dispatched import Operation, Recorder
 from mlsys_lab.capacity.machine import Machine, cache_bytes, cpu_seconds, processor
-from mlsys_lab.capacity.operations import Operation, Recorder
 
 ELEMENTS = (1, 1 << 10, 1 << 13, 1 << 15, 1 << 17, 1 << 19, 1 << 21, 1 << 23)
 SIDES = (8, 64, 256, 1024)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from mlsys_lab.capacity.operations import Operation
+from mlsys_lab.capacity.dispatched import Operation
 
 
 class Kind(NamedTuple):

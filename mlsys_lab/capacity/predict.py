@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from mlsys_lab.capacity.classes import kind
+from mlsys_lab.capacity.dispatched import Operation, operations_of
 from mlsys_lab.capacity.machine import Machine, Samples
-from mlsys_lab.capacity.operations import Operation, operations_of
 
 #: What stands in for a class that was not measured: a stream of its bytes.
 STAND_IN = "aten::add"

@@ -10,8 +10,8 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from mlsys_lab.capacity.classes import kind  # noqa: E402
+from mlsys_lab.capacity.dispatched import operations_of  # noqa: E402
 from mlsys_lab.capacity.machine import Machine, cache_bytes, cpu_seconds  # noqa: E402
-from mlsys_lab.capacity.operations import operations_of  # noqa: E402
 from mlsys_lab.capacity.predict import Cache, seconds_of, step_seconds  # noqa: E402
 
 FLOP_S, BYTE_S = 1e-11, 1e-10

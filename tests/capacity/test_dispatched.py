@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from mlsys_lab.capacity.operations import operations_of  # noqa: E402
+from mlsys_lab.capacity.dispatched import operations_of  # noqa: E402
 
 
 def counted(model, inputs, step):
