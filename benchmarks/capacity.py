@@ -7,6 +7,7 @@ Calibrated rows are estimated without their own model family and pass when the p
 interval.
 
     python benchmarks/capacity.py [--quick] [--json FILE]
+    python benchmarks/capacity.py --machine    steps of three networks on this machine, predicted and run
 """
 
 from __future__ import annotations
@@ -131,6 +132,28 @@ def missed(checks: list[Check]) -> bool:
     return bool(exact) or ratio > 3 or covered < 0.8
 
 
+def on_this_machine(options: argparse.Namespace) -> int:
+    """Steps of three networks: predicted from single operations, and measured."""
+    from _capacity_machine import measured_machine, steps
+
+    here = measured_machine(lambda name: print(f"measuring {name}", file=sys.stderr))
+    rows = steps(here)
+    peaks = ", ".join(f"{name} {speed / 1e9:.0f} GFLOP/s" for name, speed in here.peak_flops.items())
+    levels = ", ".join(f"{name} {speed / 1e9:.0f} GB/s" for name, speed in here.bandwidth.items())
+    print(f"{here.name}, one thread: {peaks}; {levels}")
+    print(f"{'step':40} {'predicted':>10} {'measured':>10} {'ratio':>7}  spread")
+    for row in rows:
+        print(
+            f"{row['case']:40} {row['ours'] * 1e3:7.2f} ms {row['peer'] * 1e3:7.2f} ms "
+            f"{row['ratio_median']:7.3f}  {row['ratio_min']:.3f}-{row['ratio_max']:.3f}"
+            f"{'' if options.quick else '  ok' if row['pass'] else '  MISSED'}"
+        )
+    if options.json:
+        found = {"machine": machine(), "date": date.today().isoformat(), "rows": rows}
+        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return int(not options.quick and not all(row["pass"] for row in rows))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, metavar="FILE")
@@ -138,7 +161,12 @@ def main() -> int:
     parser.add_argument(
         "--table", type=Path, default=HERE / "capacity_published.csv", help="another table of this form"
     )
+    parser.add_argument(
+        "--machine", action="store_true", help="predict steps on this machine instead, and run them"
+    )
     options = parser.parse_args()
+    if options.machine:
+        return on_this_machine(options)
     with options.table.open(encoding="utf-8", newline="") as file:
         checks = [check(row) for row in csv.DictReader(file)]
     show(checks)

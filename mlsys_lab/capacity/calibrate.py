@@ -18,6 +18,7 @@ from mlsys_lab.capacity.dispatched import Operation, Recorder
 from mlsys_lab.capacity.machine import Machine, cache_bytes, cpu_seconds, processor
 
 ELEMENTS = (1, 1 << 10, 1 << 13, 1 << 15, 1 << 17, 1 << 19, 1 << 21, 1 << 23)
+STREAMS = tuple(1 << n for n in range(18, 29))  # 256 KiB to 256 MiB
 SIDES = (8, 64, 256, 1024)
 Call = Callable[[], Any]
 
@@ -69,13 +70,13 @@ def _roofs(machine: Machine) -> None:
     for name, dtype in (("float32", torch.float32), ("float64", torch.float64), ("bfloat16", torch.bfloat16)):
         a = torch.rand(768, 768).to(dtype)
         machine.peak_flops[name] = 2 * 768**3 / cpu_seconds(partial(torch.mm, a, a))
-    machine.caches = {
-        level: size for level, size in cache_bytes().items() if level != "L1"
-    }  # a call is longer
-    for level, size in [*machine.caches.items(), ("memory", 8 * max(machine.caches.values()))]:
-        n = size // 2 // 12  # three arrays of 4 bytes a number
+    for size in STREAMS:
+        n = size // 12  # three arrays of 4 bytes a number
         a, b, out = torch.rand(n), torch.rand(n), torch.empty(n)
-        machine.bandwidth[level] = 12 * n / cpu_seconds(partial(torch.add, a, b, out=out))
+        machine.stream.append((size, cpu_seconds(partial(torch.add, a, b, out=out)) / (12 * n)))
+    sizes = {level: size for level, size in cache_bytes().items() if level != "L1"}  # a call takes longer
+    for level, size in [*sizes.items(), ("memory", STREAMS[-1])]:
+        machine.bandwidth[level] = 1 / next(cost for at, cost in reversed(machine.stream) if at <= size)
 
 
 def _calls() -> Iterator[Call]:

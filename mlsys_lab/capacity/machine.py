@@ -29,7 +29,8 @@ class Machine:
         date: when it was measured.
         peak_flops: by dtype, FLOP per CPU second in one thread.
         bandwidth: by level ("L2", "L3", "memory"), bytes per CPU second in one thread.
-        caches: by level, bytes.
+        stream: what a byte takes (CPU seconds) in arrays of so many bytes together, from small to large: no
+            step at a cache's nominal size, since others use it too.
         samples: by class of operation.
         overhead_s: what autograd and Python add to each operation of a step.
     """
@@ -38,13 +39,9 @@ class Machine:
     date: str
     peak_flops: dict[str, float] = field(default_factory=dict)
     bandwidth: dict[str, float] = field(default_factory=dict)
-    caches: dict[str, int] = field(default_factory=dict)
+    stream: list[tuple[int, float]] = field(default_factory=list)
     samples: dict[str, Samples] = field(default_factory=dict)
     overhead_s: float = 0.0
-
-    def levels(self) -> list[tuple[float, float]]:
-        """Of each level of the memory, the fastest first, its bytes and the seconds that a byte takes."""
-        return [(self.caches.get(k, float("inf")), 1 / speed) for k, speed in self.bandwidth.items()]
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""
@@ -55,6 +52,7 @@ class Machine:
     def load(cls, path: Path) -> Machine:
         """Read what `save` wrote."""
         made = cls(**json.loads(path.read_text(encoding="utf-8")))
+        made.stream = [(size, cost) for size, cost in made.stream]
         made.samples = {k: [(tuple(x), u, t) for x, u, t in v] for k, v in made.samples.items()}
         return made
 

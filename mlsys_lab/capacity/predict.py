@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -31,14 +32,15 @@ def step_seconds(module: Any, inputs: Any, optimizer: Any, machine: Machine, *, 
 
 
 class Cache:
-    """Which level of the memory each block was last seen in: least recently used goes first.
+    """How far away each block is: least recently used goes first.
 
     Alone, an operation finds its inputs where it left them. In a step they are as far away as what was
     touched since: weights and the optimiser's state have gone to memory by the time they are used again.
     """
 
     def __init__(self, machine: Machine) -> None:
-        self.levels = machine.levels()
+        self.sizes = [math.log(size) for size, _ in machine.stream]
+        self.costs = list(accumulate((cost for _, cost in machine.stream), max))  # farther is never cheaper
         self.recent: OrderedDict[int, int] = OrderedDict()
 
     def late_seconds(self, operation: Operation) -> float:
@@ -55,7 +57,7 @@ class Cache:
 
     def _distance(self, block: int) -> int:
         """Bytes touched since a block was, its own included; all of them where it never was."""
-        total, far = 0, max((limit for limit, _ in self.levels[:-1]), default=0)
+        total, far = 0, math.exp(self.sizes[-1]) if self.sizes else 0.0
         for there, size in reversed(self.recent.items()):
             total += size
             if there == block or total > far:
@@ -63,7 +65,7 @@ class Cache:
         return total if block in self.recent else 0  # what is new is where alone it would be
 
     def _cost(self, size: int) -> float:
-        return next((seconds for limit, seconds in self.levels if size <= limit), self.levels[-1][1])
+        return float(np.interp(math.log(max(size, 1)), self.sizes, self.costs)) if self.sizes else 0.0
 
 
 def seconds_of(operation: Operation, machine: Machine) -> float:

@@ -25,7 +25,7 @@ def constant(names):
         for ways in ("NN", "NT", "TN", "TT")
     }  # fmt: skip
     others = {name: [((n,), 12 * n, 12 * n * BYTE_S) for n in (1, 1 << 20)] for name in names}
-    return Machine("made by hand", "2026-01-01", {}, {"memory": 1e10}, {}, products | others)
+    return Machine("made by hand", "2026-01-01", samples=products | others)
 
 
 def step(model, x, _):
@@ -56,7 +56,7 @@ def test_an_operation_that_nobody_measured_is_taken_for_a_stream_of_its_bytes():
 
 def test_what_was_not_touched_for_longer_than_the_cache_holds_comes_from_memory():
     machine = constant({"aten::add"})
-    machine.bandwidth, machine.caches = {"L2": 1e11, "memory": 1e10}, {"L2": 1 << 20}
+    machine.stream = [(1 << 20, 1e-11), (1 << 21, 1e-10)]
     small, large = torch.empty(1 << 10), torch.empty(1 << 20)
 
     def twice(model, x, _):
