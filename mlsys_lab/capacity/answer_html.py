@@ -26,7 +26,7 @@ def as_html(answer: Answer) -> str:
         if isinstance(value, dict):
             found.append(_parts(key, value))
     if answer.steps:
-        steps = "".join(f"<dt>{escape(what)}</dt><dd>{escape(how)}<br><small>{escape(source)}</small></dd>"
+        steps = "".join(f"<dt>{escape(what)}</dt><dd>{escape(how)}<br/><small>{escape(source)}</small></dd>"
                         for what, how, source in answer.steps)  # fmt: skip
         found.append(f"<details><summary>Derivation</summary><dl>{steps}</dl></details>")
     return f"<div>{''.join(found)}</div>"

@@ -251,9 +251,9 @@ def serving(plan: ServingPlan) -> Answer:
         ("prefill", f"{s.prefill_flops(load.prompt):,} FLOPs / {s.tp} / ({speed}) + all-reduces = "
          f"{told('ttft_s', first)}", "; ".join(first.rows)),
         ("decode step", f"({read:,.0f} of weights + {cache:,} of cache) / ("
-         f"{s.on.memory_bytes_per_s:.4g} B/s x {told('', STREAMING)}) + all-reduces = {told('tpot_s', step)}; products alone would take "
-         f"{s.decode_flops(batch, load.context):,} FLOPs / {s.tp} / ({speed}), the larger counts",
-         "; ".join(step.rows)),
+         f"{s.on.memory_bytes_per_s:.4g} B/s x {told('', STREAMING)}) + all-reduces = "
+         f"{told('tpot_s', step)}; products alone would take {s.decode_flops(batch, load.context):,} FLOPs / "
+         f"{s.tp} / ({speed}), the larger counts", "; ".join(step.rows)),
         ("tpot_s", f"step / (1 - {load.rate:g} / {plan.replicas} x prefill) = step / (1 - {busy.mid:.3g})",
          "prefills take their part of the time"),
         ("batch", f"{load.rate:g} / {plan.replicas} requests/s x {load.output - 1} tokens x "
@@ -276,6 +276,7 @@ def network(size: float, ranks: int, on: Device) -> Answer:
         steps += [
             (f"{name}_bytes", f"{share}({ranks} - 1) / {ranks} x {size:,.0f} = {sent:,.0f}", "of each rank"),
             (f"{name}_s", f"{sent:,.0f} / ({way_bytes_per_s(on, ranks):.4g} B/s x "
-             f"{told('', link_efficiency())}) = {told(f'{name}_s', took)}", "; ".join((f"{on.name}: {on.source}", *took.rows))),
+             f"{told('', link_efficiency())}) = {told(f'{name}_s', took)}",
+             "; ".join((f"{on.name}: {on.source}", *took.rows))),
         ]  # fmt: skip
     return Answer(values, steps)

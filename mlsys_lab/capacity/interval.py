@@ -137,7 +137,7 @@ class Interval:
         )
         rows = "".join(f"<li>{escape(row)}</li>" for row in self.rows)
         more = f"<details><summary>Sources</summary><ul>{rows}</ul></details>" if rows else ""
-        return f"<div>{said}<br>{line}{more}</div>"
+        return f"<div>{said}<br/>{line}{more}</div>"
 
 
 def _ends(other: Interval | float) -> tuple[float, float, float]:
