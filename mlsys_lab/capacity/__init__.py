@@ -6,13 +6,16 @@
 from importlib import import_module
 from typing import Any
 
+from mlsys_lab.capacity.collectives import collective_s, volume_bytes
 from mlsys_lab.capacity.convnets import ConvNet, convnet
 from mlsys_lab.capacity.flops import forward_flops, operations, six_nd, train_flops
 from mlsys_lab.capacity.hf import NotAModel
+from mlsys_lab.capacity.inference import Serving
 from mlsys_lab.capacity.interval import Interval
 from mlsys_lab.capacity.models import MLA, Counted, Counts, ModelSpec, MoE
 from mlsys_lab.capacity.parallel import Parallel, Workload
 from mlsys_lab.capacity.runs import gpu_hours, utilisation
+from mlsys_lab.capacity.serving_plan import Load, NoPlan, ServingPlan, fewest_gpus
 from mlsys_lab.capacity.step_time import StepTime, step_time
 from mlsys_lab.capacity.train_run import TrainingRun, training_run
 from mlsys_lab.capacity.training import TrainingMemory, training_memory
@@ -25,16 +28,22 @@ __all__ = [
     "Counted",
     "Counts",
     "Interval",
+    "Load",
     "MoE",
     "ModelSpec",
+    "NoPlan",
     "NotAModel",
     "Parallel",
+    "Serving",
+    "ServingPlan",
     "StepTime",
     "TrainingMemory",
     "TrainingRun",
     "Weight",
     "Workload",
+    "collective_s",
     "convnet",
+    "fewest_gpus",
     "forward_flops",
     "gpu_hours",
     "language_model",
@@ -47,6 +56,7 @@ __all__ = [
     "training_memory",
     "training_run",
     "utilisation",
+    "volume_bytes",
 ]
 
 

@@ -10,19 +10,23 @@ from typing import Any
 
 from mlsys_lab._core.hardware import Device
 from mlsys_lab._core.quantity import parse, show
+from mlsys_lab.capacity.collectives import COLLECTIVES, collective_s, volume_bytes, way_bytes_per_s
 from mlsys_lab.capacity.costs import cost_usd, energy_kwh, rent
 from mlsys_lab.capacity.flops import operations, total
 from mlsys_lab.capacity.interval import Interval
 from mlsys_lab.capacity.models import Counts, ModelSpec
+from mlsys_lab.capacity.op_time import STREAMING, link_efficiency
 from mlsys_lab.capacity.parallel import RECOMPUTE, Parallel, Workload
 from mlsys_lab.capacity.runs import gpu_hours, utilisation
+from mlsys_lab.capacity.serving_plan import ServingPlan
 from mlsys_lab.capacity.step_time import step_time
 from mlsys_lab.capacity.training import training_memory
 
 #: In which unit a key is told.
 UNITS = {
     "bytes_per_token": "B", "bytes": "B", "flops": "FLOP", "peak_bytes": "B", "time_s": "s", "step_s": "s",
-    "cost_usd": "USD",
+    "cost_usd": "USD", "ttft_s": "s", "tpot_s": "s", "throughput_tokens_per_s": "token/s",
+    **{f"{name}_bytes": "B" for name in COLLECTIVES}, **{f"{name}_s": "s" for name in COLLECTIVES},
 }  # fmt: skip
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le, "==": operator.eq,
@@ -58,6 +62,11 @@ class Answer:
     def derivation(self) -> list[str]:
         """How the numbers come about, a block per step."""
         return [f"{what}\n    {formula}\n    {source}" for what, formula, source in self.steps]
+
+    def _repr_html_(self) -> str:
+        from mlsys_lab.capacity.answer_html import as_html  # here: it tells numbers as this file does
+
+        return as_html(self)
 
     def fails(self, condition: str) -> bool:
         """Does `peak_bytes > 80GB` hold? Of an interval, its middle counts.
@@ -212,4 +221,62 @@ def training(m: ModelSpec, w: Workload, p: Parallel, on: Device, tokens: float) 
         steps.append(("energy_kwh", f"GPU-hours x {on.watts:g} W / 1000", on.source))
     if per_step is not None:
         values["step_s"] = per_step.time_s
+    return Answer(values, steps)
+
+
+def serving(plan: ServingPlan) -> Answer:
+    """GPUs for a load, and what it sees on them."""
+    s, load, batch, largest = (
+        plan.serving,
+        plan.load,
+        plan.batch,
+        plan.serving.largest_batch(plan.load.tokens),
+    )
+    m, each, room = s.model, s.kv_bytes(1), s.room_bytes
+    first, step, busy = s.prefill_s(load.prompt), plan.step_s, plan.prefill_share
+    read, cache = s.read_bytes(batch), batch * s.kv_bytes(load.context)
+    values: dict[str, Any] = {
+        "gpus": plan.gpus, "tp": s.tp, "replicas": plan.replicas, "batch": batch, "largest_batch": largest,
+        "ttft_s": plan.ttft_s, "tpot_s": plan.tpot_s,
+        "throughput_tokens_per_s": plan.throughput_tokens_per_s, "parts": plan.parts,
+    }  # fmt: skip
+    speed = f"{s.peak:.4g} FLOP/s x {told('', s.efficiency)}"
+    kept = f"{s.on.memory_bytes:,.0f} - {s.reserve:,} - {s.weight_bytes:,}"
+    return Answer(values, [
+        ("weights of a GPU", f"{m.parameters:,} parameters in {s.dtype} on {s.tp} GPUs = "
+         f"{s.weight_bytes:,} bytes each", f"{m.name}: its config"),
+        ("largest_batch", f"({kept}) / ({each:,} bytes x {load.tokens:,} tokens) = {room:,} / "
+         f"{s.kv_bytes(load.tokens):,}, rounded down = {largest:,}",
+         f"{s.on.name}: {s.on.source}; a tenth in reserve, as serving engines keep"),
+        ("prefill", f"{s.prefill_flops(load.prompt):,} FLOPs / {s.tp} / ({speed}) + all-reduces = "
+         f"{told('ttft_s', first)}", "; ".join(first.rows)),
+        ("decode step", f"({read:,.0f} of weights + {cache:,} of cache) / ("
+         f"{s.on.memory_bytes_per_s:.4g} B/s x {told('', STREAMING)}) + all-reduces = "
+         f"{told('tpot_s', step)}; products alone would take {s.decode_flops(batch, load.context):,} FLOPs / "
+         f"{s.tp} / ({speed}), the larger counts", "; ".join(step.rows)),
+        ("tpot_s", f"step / (1 - {load.rate:g} / {plan.replicas} x prefill) = step / (1 - {busy.mid:.3g})",
+         "prefills take their part of the time"),
+        ("batch", f"{load.rate:g} / {plan.replicas} requests/s x {load.output - 1} tokens x "
+         f"{told('tpot_s', Interval.exact(plan.tpot_s.mid))}, rounded up = {batch}", "Little 1961"),
+        ("ttft_s", f"prefill x (1 + {busy.mid:.3g} / (1 - {busy.mid:.3g}) / 2) + the step under way",
+         "mean wait of Pollaczek and Khinchine, fixed service"),
+        ("throughput_tokens_per_s", f"{plan.replicas} x {batch} / tpot_s", "the most at this batch"),
+        ("gpus", f"tp {s.tp} x {plan.replicas} replicas = {plan.gpus}", "the fewest that keep both"),
+    ])  # fmt: skip
+
+
+def network(size: float, ranks: int, on: Device) -> Answer:
+    """What each rank sends in a collective, and how long it takes."""
+    values: dict[str, Any] = {}
+    steps: list[tuple[str, str, str]] = []
+    for name, times in COLLECTIVES.items():
+        sent, took = volume_bytes(name, size, ranks), collective_s(name, size, ranks, on)
+        values |= {f"{name}_bytes": sent, f"{name}_s": took}
+        share = f"{times} x " if times > 1 else ""
+        steps += [
+            (f"{name}_bytes", f"{share}({ranks} - 1) / {ranks} x {size:,.0f} = {sent:,.0f}", "of each rank"),
+            (f"{name}_s", f"{sent:,.0f} / ({way_bytes_per_s(on, ranks):.4g} B/s x "
+             f"{told('', link_efficiency())}) = {told(f'{name}_s', took)}",
+             "; ".join((f"{on.name}: {on.source}", *took.rows))),
+        ]  # fmt: skip
     return Answer(values, steps)

@@ -9,9 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from mlsys_lab._core.hardware import device
-from mlsys_lab._core.quantity import parse
+from mlsys_lab._core.quantity import amount, parse
 from mlsys_lab.capacity import answers
+from mlsys_lab.capacity.inference import WEIGHT_BYTES
 from mlsys_lab.capacity.parallel import DTYPE_BYTES, Parallel, Workload
+from mlsys_lab.capacity.serving_plan import Load, NoPlan, fewest_gpus
 from mlsys_lab.capacity.zoo import language_model, model
 
 app = typer.Typer(
@@ -150,6 +152,60 @@ def train(
     _say(found, as_json, explain, fail_if)
 
 
+@app.command()
+def serve(
+    name: Model,
+    gpu: Annotated[str, typer.Option(help="A100, H100, ...")],
+    rate: Annotated[float, typer.Option(help="Requests per second, all together.")],
+    prompt: Annotated[int, typer.Option(help="Tokens of a request.")],
+    output: Annotated[int, typer.Option(help="Tokens of an answer.")],
+    ttft: Annotated[str, typer.Option(help="Time to the first token, at most: 500ms.")],
+    tpot: Annotated[str, typer.Option(help="Time per further token, at most: 50ms.")],
+    dtype: Annotated[str, typer.Option(help="Of the weights: bf16, fp16, fp32, fp8, int8, int4.")] = "bf16",
+    tp: Annotated[int, typer.Option(help="GPUs of a replica; 0: what takes the fewest in all.")] = 0,
+    as_json: AsJson = False,
+    explain: Explain = False,
+    fail_if: FailIf = None,
+) -> None:
+    """GPUs for a load that keep the promised latencies. Exit 1 where no number of them does.
+
+    Example: mlsys-lab estimate serve llama-2-70b --gpu H100 --rate 5 --prompt 512 --output 256 --ttft 500ms
+    --tpot 50ms
+    """
+    _positive(prompt=prompt, output=output)
+    if tp < 0:
+        raise ValueError(f"--tp has to be at least 1, or 0 to search, got {tp}")
+    if not 0 < rate < float("inf"):
+        raise ValueError(f"--rate has to be above 0 requests per second, got {rate:g}")
+    full = {"fp8": "float8", **SHORT}.get(dtype, dtype)
+    if full not in WEIGHT_BYTES:
+        raise ValueError(f"--dtype {dtype!r}: choose one of bf16, fp16, fp32, fp8, int8, int4")
+    load = Load(rate, prompt, output, _seconds("ttft", ttft), _seconds("tpot", tpot))
+    try:
+        plan = fewest_gpus(language_model(name), device(gpu), load, full, tp)
+    except NoPlan as error:
+        raise TooMuch(str(error)) from None
+    _say(answers.serving(plan), as_json, explain, fail_if)
+
+
+@app.command()
+def network(
+    size: Annotated[str, typer.Option(help="Of the whole tensor: 1GB, 256MiB.")],
+    ranks: Annotated[int, typer.Option(help="That take part; beyond 8 over the network.")],
+    gpu: Annotated[str, typer.Option(help="A100, H100, ...")],
+    as_json: AsJson = False,
+    explain: Explain = False,
+    fail_if: FailIf = None,
+) -> None:
+    """What each rank sends in a collective, and how long it takes.
+
+    Example: mlsys-lab estimate network --size 1GB --ranks 8 --gpu A100
+    """
+    _positive(ranks=ranks)
+    found = answers.network(_amount("size", size, "B"), ranks, device(gpu))
+    _say(found, as_json, explain, fail_if)
+
+
 class TooMuch(Exception):
     """A plan that does not fit."""
 
@@ -168,6 +224,21 @@ def _positive(**numbers: int) -> None:
     for name, number in numbers.items():
         if number < 1:
             raise ValueError(f"--{name.replace('_', '-')} has to be at least 1, got {number}")
+
+
+def _seconds(name: str, text: str) -> float:
+    try:  # a bare number may be meant in seconds or in milliseconds
+        bare = float(text)
+    except ValueError:
+        return _amount(name, text, "s")
+    raise ValueError(f"--{name} {text!r}: the unit is missing, write {bare:g}ms or {bare:g}s")
+
+
+def _amount(name: str, text: str, unit: str) -> float:
+    try:
+        return amount(text, unit)
+    except ValueError as error:
+        raise ValueError(f"--{name}: {error}") from None
 
 
 def _say(found: answers.Answer, as_json: bool, explain: bool, fail_if: list[str] | None) -> None:

@@ -12,6 +12,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from html import escape
 from typing import Any
 
 BASES = ("exact", "measured", "calibrated", "assumed")  # from the strongest to the weakest
@@ -122,6 +123,21 @@ class Interval:
             return f"{self.mid:g} (exact)"
         rows = f" from {len(self.rows)} rows" if self.rows else ""
         return f"{self.mid:.4g}, between {self.low:.4g} and {self.high:.4g} ({self.basis}{rows})"
+
+    def _repr_html_(self) -> str:
+        """The text, a line from low to high with a mark at mid, and the rows to unfold."""
+        said = escape(str(self))
+        if self.low == self.high:
+            return f"<div>{said}</div>"
+        at = 2 + 196 * (self.mid - self.low) / (self.high - self.low)
+        line = (
+            f'<svg role="img" aria-label="{said}" width="200" height="14" viewBox="0 0 200 14">'
+            '<path d="M2 2V12M2 7H198M198 2V12" stroke="#767676" stroke-width="2" fill="none"/>'
+            f'<circle cx="{at:.1f}" cy="7" r="5" fill="#0072B2"/></svg>'
+        )
+        rows = "".join(f"<li>{escape(row)}</li>" for row in self.rows)
+        more = f"<details><summary>Sources</summary><ul>{rows}</ul></details>" if rows else ""
+        return f"<div>{said}<br/>{line}{more}</div>"
 
 
 def _ends(other: Interval | float) -> tuple[float, float, float]:
