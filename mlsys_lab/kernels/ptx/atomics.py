@@ -11,10 +11,6 @@ def changed(view: np.ndarray, index: np.ndarray, way: str, given: list[Any]) -> 
     """Apply an atomic operation lane after lane; what each found."""
     index = np.ascontiguousarray(index)
     before = np.empty(len(index), view.dtype)
-    if len(np.unique(index)) == len(index):
-        before[:] = view[index]
-        view[index] = one_atomic(way, before, given)
-        return before
     order = np.argsort(index, kind="stable")  # rounds: the first lane of each place, then the second, ...
     sorted_index = index[order]
     start = np.flatnonzero(np.diff(sorted_index, prepend=sorted_index[0] - 1))

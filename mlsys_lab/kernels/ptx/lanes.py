@@ -64,7 +64,7 @@ class Lanes:
         self.shadow_shared: Shadow | None = None
         self.shadow_global: Shadow | None = None
         self.order: Order | None = None
-        self.reads: list[tuple[np.ndarray, np.ndarray, int]] = []
+        self.reads: list[tuple[np.ndarray, np.ndarray, int, int]] = []
         self.stamped: np.ndarray | None = None
         self.values: dict[str, Any] = self.special()
 
@@ -158,14 +158,10 @@ class Lanes:
             self.reads.clear()
         else:
             self.note_reads()
+        if self.order is not None:
+            self.order.barrier(None if blocks is None else set((blocks + self.first).tolist()))
         self.interval[slice(None) if blocks is None else blocks] += 1
         self.stamped = None
-
-    def fence(self, guard: Any) -> None:
-        """Threads run a fence."""
-        if self.order is not None:
-            place, _ = self.current(guard)
-            self.order.fence(place + self.first * self.threads)
 
     def printf(self, text: Any, values: Any, guard: Any) -> None:
         """The text at an address with its values in local memory; lanes in order."""
