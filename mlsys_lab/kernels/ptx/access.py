@@ -155,41 +155,33 @@ class Memory(Warp):
                 i = int(np.argmin(self.written[base]))
                 what = f"reads byte {int(at[i])} of shared memory, which nobody has written"
                 self.wrong("uninitialised_shared", access, place[i], what)
-            self.race(self.shadow_shared, access, base, place, store, values)
+            self.race(self.shadow_shared, access, base, place, values)
         elif space == "global" and self.shadow_global is not None and access.index in self.program.watched:
-            self.race(self.shadow_global, access, at, place, store, values)
+            self.race(self.shadow_global, access, at, place, values)
 
     def race(
-        self,
-        shadow: Shadow | None,
-        access: Access,
-        at: np.ndarray,
-        place: np.ndarray,
-        store: bool,
-        values: Any,
+        self, shadow: Shadow | None, access: Access, at: np.ndarray, place: np.ndarray, values: Any
     ) -> None:
         """Hold an access against the earlier ones to the same bytes, and note it."""
         if shadow is None:
             return
-        stamps = self.stamps(place)
-        granule, strong = shadow.granule, access.strong
+        stamps, granule, strong = self.stamps(place), shadow.granule, access.strong
         if self.order is not None and strong:
             near = shadow is self.shadow_shared  # a block's shared memory is nobody else's: below 0
-            self.order.meet(
-                ~((at + self.first * self.stride) // granule) if near else at // granule, stamps, access
-            )
+            key = ~((at + self.first * self.stride) // granule) if near else at // granule
+            self.order.meet(key, stamps, access)
         for part in range(0, max(access.size, granule), granule):
             where = (at + part) // granule
-            if access.atomic or store:
+            if access.atomic or access.store:
                 self.note_reads()
                 value = None
-                if not access.atomic:
+                if access.store:
                     value = values[min(part * access.lanes // access.size, len(values) - 1)]
                     fits = np.size(value) in (1, len(where))
                     value = np.broadcast_to(value, where.shape) if fits else None
                 shadow.write(where, stamps, access.line, strong, value)
             else:
-                shadow.check(shadow.writer, where, stamps, access.line, "read-write", strong)
+                shadow.check(shadow.writer, where, stamps, access.line, strong, "read-write")
                 if shadow is self.shadow_shared and self.order is None:
                     self.reads.append((where, stamps, access.line, strong))
                 else:

@@ -159,7 +159,9 @@ class Lanes:
         else:
             self.note_reads()
         if self.order is not None:
-            self.order.barrier(None if blocks is None else set((blocks + self.first).tolist()))
+            self.order.barrier(
+                {self.first + int(b) for b in (range(self.blocks) if blocks is None else blocks)}
+            )
         self.interval[slice(None) if blocks is None else blocks] += 1
         self.stamped = None
 

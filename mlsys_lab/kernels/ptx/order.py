@@ -23,6 +23,14 @@ THREAD = 0xFFFFFFFF  # the bits of a stamp that name the thread; above them stan
 ANYWHERE = -1
 
 
+class Chain:
+    """What strong writes laid down at a place, in turn; the vector of the first so many is kept."""
+
+    def __init__(self) -> None:
+        self.marks: dict[tuple[int, ...], None] = {}
+        self.done = 0, 0
+
+
 class Order:
     """See the module.
 
@@ -39,8 +47,8 @@ class Order:
         self.clock, self.view = np.zeros(total, np.int32), np.zeros(total, np.int32)  # view: a vector
         self.vectors = [np.zeros(1, np.int32)]
         self.marks: dict[int, list[Any]] = {}  # thread -> what it hands on within its block, and beyond
-        self.due: defaultdict[int, dict[int, list[int]]] = defaultdict(dict)  # block -> thread -> read
-        self.at: dict[int, dict[int, int]] = {}  # place in memory -> for which block -> vector
+        self.due: defaultdict[int, dict[int, Any]] = defaultdict(dict)  # block -> thread -> what it read
+        self.at: dict[int, dict[int, Chain]] = {}  # place in memory -> for which block
         self.changed: set[int] = set()  # blocks in which somebody knows more than the others
 
     def fence(self, stamps: np.ndarray, wide: bool) -> None:
@@ -53,22 +61,25 @@ class Order:
         """Note what a thread has done and knows, for its strong writes to hand on."""
         thread = stamp & THREAD
         self.clock[thread] += 1
-        now = (int(self.clock[thread]), stamp >> 32, int(self.view[thread]))
-        self.marks[thread] = [now, now if wide else self.marks.get(thread, (0, 0))[1]]
+        now = thread, int(self.clock[thread]), stamp >> 32, int(self.view[thread])
+        self.marks[thread] = [now, now if wide else self.marks.get(thread, (None, None))[1]]
 
-    def handed(self, thread: int, wide: int) -> int:
-        """The vector that a strong write hands on; made when it is first asked for."""
-        mark = self.marks[thread][wide] if thread in self.marks else 0
-        if isinstance(mark, tuple):
-            keys = np.array([thread, self.warps + thread // 32, self.groups + thread // self.threads])
-            fresh = keys[self.slot[keys] == 0]
+    def upto(self, chain: Chain, count: int) -> int:
+        """The vector that knows the first so many marks of a chain."""
+        done, known = chain.done if count >= chain.done[0] else (0, 0)
+        if count > done and not self.lost:
+            who, clock, time, views = np.array(list(chain.marks)[done:count]).T
+            known = reduce(self.join, np.unique(views).tolist(), known)
+            keys = np.stack([who, self.warps + who // 32, self.groups + who // self.threads])
+            fresh = np.unique(keys[self.slot[keys] == 0])
             self.slot[fresh] = np.arange(self.slots, self.slots + len(fresh))
             self.slots += len(fresh)
-            base, vector = self.vectors[mark[2]], np.zeros(self.slots, np.int32)
-            vector[: len(base)] = base
-            vector[self.slot[keys]] = mark[0], mark[1], mark[1] // STEPS
-            mark = self.marks[thread][wide] = self.kept(vector)
-        return int(mark)
+            vector = np.zeros(self.slots, np.int32)
+            vector[: len(self.vectors[known])] = self.vectors[known]
+            np.maximum.at(vector, self.slot[keys], np.stack([clock, time, time // STEPS]).astype(np.int32))
+            known = self.kept(vector)
+            chain.done = count, known
+        return known
 
     def kept(self, vector: np.ndarray) -> int:
         self.vectors.append(vector)
@@ -99,36 +110,31 @@ class Order:
             near_and_far = (block, ANYWHERE)[: 1 + wide]
             if access.store:
                 self.at.pop(place, None)
-            elif place in self.at:
-                due = self.due[block].setdefault(thread, [0, 0])
-                for i, key in enumerate(near_and_far):
-                    due[i] = self.join(due[i], self.at[place].get(key, 0))
-                if access.acquires:
-                    self.take(thread, wide)
+            for i, key in enumerate(near_and_far if place in self.at else ()):
+                if chain := self.at[place].get(key):
+                    self.due[block].setdefault(thread, ({}, {}))[i][chain] = len(chain.marks)
+            if access.acquires:
+                self.take(thread, wide)
             for i, key in enumerate(near_and_far if access.store or access.atomic else ()):
-                if given := self.handed(thread, i):
-                    there = self.at.setdefault(place, {})
-                    there[key] = self.join(there.get(key, 0), given)
+                if mark := self.marks.get(thread, (None, None))[i]:
+                    self.at.setdefault(place, {}).setdefault(key, Chain()).marks[mark] = None
 
     def take(self, thread: int, wide: bool) -> None:
         """A thread has what it read."""
         block, known = thread // self.threads, int(self.view[thread])
-        if block in self.due and thread in self.due[block]:
-            due = self.due[block][thread]
-            self.view[thread] = self.join(self.join(known, due[0]), due[1] if wide else 0)
-            if wide:
-                del self.due[block][thread]
-            if self.view[thread] != known:
-                self.changed.add(block)
+        for due in self.due[block].get(thread, ())[: 1 + wide]:
+            for chain, count in due.items():
+                self.view[thread] = self.join(int(self.view[thread]), self.upto(chain, count))
+            due.clear()
+        if self.view[thread] != known:
+            self.changed.add(block)
 
-    def barrier(self, blocks: set[int] | None) -> None:
-        """Blocks pass a barrier; None: all."""
-        for block in [b for b in self.due if blocks is None or b in blocks]:
-            for thread in [*self.due[block]]:
-                self.take(thread, True)
-        some = [b for b in self.changed if blocks is None or b in blocks]
-        self.share([b * self.threads for b in some], self.threads)
-        self.changed.difference_update(some)
+    def barrier(self, blocks: set[int]) -> None:
+        """Blocks pass a barrier."""
+        for thread in [t for b in sorted(blocks & self.due.keys()) for t in self.due[b]]:
+            self.take(thread, True)
+        self.share([b * self.threads for b in blocks & self.changed], self.threads)
+        self.changed -= blocks
 
     def share(self, firsts: list[int], count: int) -> None:
         """In rows of threads from some on, all know what one of them does."""

@@ -8,7 +8,7 @@ fences order them, or both accesses are strong. Lockstep orders nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -79,11 +79,10 @@ class Trace:
             self.clock[where] = other.clock[where]
 
 
-@dataclass
 class Shadow:
     """The last accesses to each granule of one memory.
 
-    Attributes:
+    Args:
         size: bytes.
         granule: bytes that are told apart.
         threads: in a block, whole warps.
@@ -91,16 +90,10 @@ class Shadow:
         order: what fences order; None where there are none.
     """
 
-    size: int
-    granule: int
-    threads: int
-    across: bool
-    order: Order | None = None
-    found: list[Found] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        granules = -(-self.size // self.granule)
-        self.writer, self.reader, self.second = (Trace(granules, self.order) for _ in range(3))
+    def __init__(self, size: int, granule: int, threads: int, across: bool, order: Order | None) -> None:
+        self.granule, self.threads, self.across, self.order = granule, threads, across, order
+        self.writer, self.reader, self.second = (Trace(-(-size // granule), order) for _ in range(3))
+        self.found: list[Found] = []
 
     def distance(self, old: np.ndarray, new: np.ndarray) -> np.ndarray:
         """1 for threads of one warp, 2 of one block, 3 of two."""
@@ -136,12 +129,27 @@ class Shadow:
         return far * found if found.any() else None
 
     def check(
-        self, kept: Trace, where: np.ndarray, stamps: np.ndarray, line: int, kind: str, strong: int
+        self,
+        kept: Trace,
+        where: np.ndarray,
+        new: np.ndarray,
+        line: int,
+        strong: int,
+        kind: str,
+        bad: Any = None,
     ) -> None:
-        """Find earlier accesses that these are not ordered after."""
-        bad = self.unordered(kept, where, stamps, strong)
-        if bad is not None:
-            self.report(kept, where, stamps, bad, line, kind)
+        """Find earlier accesses that these are not ordered after; of each pair of lines the first is kept."""
+        bad = self.unordered(kept, where, new, strong) if bad is None else bad
+        if bad is None:
+            return
+        at, old = np.flatnonzero(bad), kept.stamp[where]
+        pairs = kept.what[where[at]] >> 2
+        for earlier in np.unique(pairs):
+            i = at[np.flatnonzero(pairs == earlier)[0]]
+            key = (int(earlier), line)
+            if not any(f.lines == key and f.kind == kind for f in self.found):
+                threads = int(old[i] & THREAD), int(new[i] & THREAD)
+                self.found.append(Found(int(where[i]), threads, key, kind))
 
     def read(self, where: np.ndarray, stamps: np.ndarray, line: int, strong: int) -> None:
         """Note reads, so that writes that are not ordered after them are found.
@@ -165,9 +173,9 @@ class Shadow:
         self, where: np.ndarray, stamps: np.ndarray, line: int, strong: int, values: Any = None
     ) -> None:
         """Note writes, and find accesses that they are not ordered after."""
-        self.check(self.writer, where, stamps, line, "write-write", strong)
-        self.check(self.reader, where, stamps, line, "read-write", strong)
-        self.check(self.second, where, stamps, line, "read-write", strong)
+        self.check(self.writer, where, stamps, line, strong, "write-write")
+        self.check(self.reader, where, stamps, line, strong, "read-write")
+        self.check(self.second, where, stamps, line, strong, "read-write")
         self.writer.note(where, stamps, line, strong)
         self.reader.stamp[where] = self.second.stamp[where] = 0  # who comes after this came after them
         bad = self.writer.stamp[where] != stamps  # in this one instruction
@@ -178,18 +186,4 @@ class Shadow:
             first = {int(g): v for g, v in zip(where[~bad], values[~bad], strict=True)}
             if all(first.get(int(g)) == v for g, v in zip(where[bad], values[bad], strict=True)):
                 kind = "same-value"
-        self.report(self.writer, where, stamps, bad, line, kind)
-
-    def report(
-        self, kept: Trace, where: np.ndarray, new: np.ndarray, bad: np.ndarray, line: int, kind: str
-    ) -> None:
-        """Keep the first conflict of each pair of lines."""
-        at, old = np.flatnonzero(bad), kept.stamp[where]
-        pairs = kept.what[where[at]] >> 2
-        for earlier in np.unique(pairs):
-            i = at[np.flatnonzero(pairs == earlier)[0]]
-            key = (int(earlier), line)
-            if not any(f.lines == key and f.kind == kind for f in self.found):
-                self.found.append(
-                    Found(int(where[i]), (int(old[i] & THREAD), int(new[i] & THREAD)), key, kind)
-                )
+        self.check(self.writer, where, stamps, line, strong, kind, bad)
