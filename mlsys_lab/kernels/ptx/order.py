@@ -46,23 +46,22 @@ class Order:
         self.slots, self.spent, self.lost = 1, 0, False
         self.clock, self.view = np.zeros(total, np.int32), np.zeros(total, np.int32)  # view: a vector
         self.vectors = [np.zeros(1, np.int32)]
-        self.marks: dict[int, list[Any]] = {}  # thread -> what it hands on within its block, and beyond
+        self.marks = np.zeros((2, total, 3), np.int32)  # clock, time, view: for its block, and beyond
         self.due: defaultdict[int, dict[int, Any]] = defaultdict(dict)  # block -> thread -> what it read
         self.at: dict[int, dict[int, Chain]] = {}  # place in memory -> for which block
         self.changed: set[int] = set()  # blocks in which somebody knows more than the others
 
     def fence(self, stamps: np.ndarray, wide: bool) -> None:
         """Threads run a fence, of the whole GPU or of their block."""
-        for stamp in stamps.tolist() if not self.lost else ():
-            self.take(stamp & THREAD, wide)
-            self.mark(stamp, wide)
+        for thread in (stamps & THREAD).tolist() if self.due else ():
+            self.take(thread, wide)
+        self.mark(stamps, wide)
 
-    def mark(self, stamp: int, wide: bool) -> None:
-        """Note what a thread has done and knows, for its strong writes to hand on."""
-        thread = stamp & THREAD
-        self.clock[thread] += 1
-        now = thread, int(self.clock[thread]), stamp >> 32, int(self.view[thread])
-        self.marks[thread] = [now, now if wide else self.marks.get(thread, (None, None))[1]]
+    def mark(self, stamps: np.ndarray, wide: bool) -> None:
+        """Note what threads have done and know, for their strong writes to hand on."""
+        who = stamps & THREAD
+        self.clock[who] += 1
+        self.marks[: 1 + wide, who] = np.stack([self.clock[who], stamps >> 32, self.view[who]], 1)
 
     def upto(self, chain: Chain, count: int) -> int:
         """The vector that knows the first so many marks of a chain."""
@@ -106,7 +105,7 @@ class Order:
         for place, stamp in zip(where.tolist(), stamps.tolist(), strict=True) if not self.lost else ():
             thread, block = stamp & THREAD, (stamp & THREAD) // self.threads
             if access.releases:
-                self.mark(stamp, wide)
+                self.mark(np.array([stamp]), wide)
             near_and_far = (block, ANYWHERE)[: 1 + wide]
             if access.store:
                 self.at.pop(place, None)
@@ -116,13 +115,13 @@ class Order:
             if access.acquires:
                 self.take(thread, wide)
             for i, key in enumerate(near_and_far if access.store or access.atomic else ()):
-                if mark := self.marks.get(thread, (None, None))[i]:
-                    self.at.setdefault(place, {}).setdefault(key, Chain()).marks[mark] = None
+                if (mark := self.marks[i, thread].tolist())[0]:
+                    self.at.setdefault(place, {}).setdefault(key, Chain()).marks[thread, *mark] = None
 
     def take(self, thread: int, wide: bool) -> None:
         """A thread has what it read."""
         block, known = thread // self.threads, int(self.view[thread])
-        for due in self.due[block].get(thread, ())[: 1 + wide]:
+        for due in self.due.get(block, {}).get(thread, ())[: 1 + wide]:
             for chain, count in due.items():
                 self.view[thread] = self.join(int(self.view[thread]), self.upto(chain, count))
             due.clear()
