@@ -165,8 +165,8 @@ class Memory(Warp):
         """Hold an access against the earlier ones to the same bytes, and note it."""
         if shadow is None:
             return
-        stamps, granule, strong = self.stamps(place), shadow.granule, access.strong
-        if self.order is not None and strong:
+        stamps, granule = self.stamps(place), shadow.granule
+        if self.order is not None and access.strong:
             near = shadow is self.shadow_shared  # a block's shared memory is nobody else's: below 0
             key = ~((at + self.first * self.stride) // granule) if near else at // granule
             self.order.meet(key, stamps, access)
@@ -179,13 +179,13 @@ class Memory(Warp):
                     value = values[min(part * access.lanes // access.size, len(values) - 1)]
                     fits = np.size(value) in (1, len(where))
                     value = np.broadcast_to(value, where.shape) if fits else None
-                shadow.write(where, stamps, access.line, strong, value)
+                shadow.write(where, stamps, access, value)
             else:
-                shadow.check(shadow.writer, where, stamps, access.line, strong, "read-write")
+                shadow.check(shadow.writer, where, stamps, access, "read-write")
                 if shadow is self.shadow_shared and self.order is None:
-                    self.reads.append((where, stamps, access.line, strong))
+                    self.reads.append((where, stamps, access))
                 else:
-                    shadow.read(where, stamps, access.line, strong)
+                    shadow.read(where, stamps, access)
 
     def note_reads(self) -> None:
         """Note the reads of shared memory since the last barrier: only a write asks for them."""

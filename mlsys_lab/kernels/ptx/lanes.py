@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mlsys_lab.kernels.ptx.code import Access
 from mlsys_lab.kernels.ptx.counts import Counts
 from mlsys_lab.kernels.ptx.memory import GLOBAL, LOCAL, SHARED, WINDOW, Arena
 from mlsys_lab.kernels.ptx.order import Order
@@ -64,7 +65,7 @@ class Lanes:
         self.shadow_shared: Shadow | None = None
         self.shadow_global: Shadow | None = None
         self.order: Order | None = None
-        self.reads: list[tuple[np.ndarray, np.ndarray, int, int]] = []
+        self.reads: list[tuple[np.ndarray, np.ndarray, Access]] = []
         self.stamped: np.ndarray | None = None
         self.values: dict[str, Any] = self.special()
 
@@ -159,9 +160,8 @@ class Lanes:
         else:
             self.note_reads()
         if self.order is not None:
-            self.order.barrier(
-                {self.first + int(b) for b in (range(self.blocks) if blocks is None else blocks)}
-            )
+            some = range(self.blocks) if blocks is None else blocks.tolist()
+            self.order.barrier({self.first + b for b in some})
         self.interval[slice(None) if blocks is None else blocks] += 1
         self.stamped = None
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mlsys_lab.kernels.ptx.code import Access
 from mlsys_lab.kernels.ptx.order import STEPS, THREAD, Order
 
 
@@ -68,8 +69,8 @@ class Trace:
         self.stamp, self.what = np.zeros(granules, np.int64), np.zeros(granules, np.int32)
         self.clock, self.order = np.zeros(granules if order is not None else 0, np.int32), order
 
-    def note(self, where: np.ndarray, stamps: np.ndarray, line: int, strong: int) -> None:
-        self.stamp[where], self.what[where] = stamps, line << 2 | strong
+    def note(self, where: np.ndarray, stamps: np.ndarray, access: Access) -> None:
+        self.stamp[where], self.what[where] = stamps, access.line << 2 | access.strong
         if self.order is not None:
             self.clock[where] = self.order.clock[stamps & THREAD]
 
@@ -129,29 +130,22 @@ class Shadow:
         return far * found if found.any() else None
 
     def check(
-        self,
-        kept: Trace,
-        where: np.ndarray,
-        new: np.ndarray,
-        line: int,
-        strong: int,
-        kind: str,
-        bad: Any = None,
+        self, kept: Trace, where: np.ndarray, new: np.ndarray, access: Access, kind: str, bad: Any = None
     ) -> None:
         """Find earlier accesses that these are not ordered after; of each pair of lines the first is kept."""
-        bad = self.unordered(kept, where, new, strong) if bad is None else bad
+        bad = self.unordered(kept, where, new, access.strong) if bad is None else bad
         if bad is None:
             return
         at, old = np.flatnonzero(bad), kept.stamp[where]
         pairs = kept.what[where[at]] >> 2
         for earlier in np.unique(pairs):
             i = at[np.flatnonzero(pairs == earlier)[0]]
-            key = (int(earlier), line)
+            key = (int(earlier), access.line)
             if not any(f.lines == key and f.kind == kind for f in self.found):
                 threads = int(old[i] & THREAD), int(new[i] & THREAD)
                 self.found.append(Found(int(where[i]), threads, key, kind))
 
-    def read(self, where: np.ndarray, stamps: np.ndarray, line: int, strong: int) -> None:
+    def read(self, where: np.ndarray, stamps: np.ndarray, access: Access) -> None:
         """Note reads, so that writes that are not ordered after them are found.
 
         Of readers that nothing orders two are kept, the last one and the one farthest from it.
@@ -160,30 +154,28 @@ class Shadow:
         if old is not None:
             kept = self.unordered(self.second, where, stamps)
             self.second.copy(self.reader, where[(old > 0) & (old >= (0 if kept is None else kept))])
-        self.reader.note(where, stamps, line, strong)
+        self.reader.note(where, stamps, access)
         last = self.reader.stamp[where]  # of lanes that read the same granule, one remains
         if (last != stamps).any():
             kept = self.unordered(self.second, where, last)
             far = self.distance(last, stamps) * (last != stamps)
             for level in (1, 2, 3):
                 some = (far == level) & (far >= (0 if kept is None else kept))
-                self.second.note(where[some], stamps[some], line, strong)
+                self.second.note(where[some], stamps[some], access)
 
-    def write(
-        self, where: np.ndarray, stamps: np.ndarray, line: int, strong: int, values: Any = None
-    ) -> None:
+    def write(self, where: np.ndarray, stamps: np.ndarray, access: Access, values: Any = None) -> None:
         """Note writes, and find accesses that they are not ordered after."""
-        self.check(self.writer, where, stamps, line, strong, "write-write")
-        self.check(self.reader, where, stamps, line, strong, "read-write")
-        self.check(self.second, where, stamps, line, strong, "read-write")
-        self.writer.note(where, stamps, line, strong)
+        self.check(self.writer, where, stamps, access, "write-write")
+        self.check(self.reader, where, stamps, access, "read-write")
+        self.check(self.second, where, stamps, access, "read-write")
+        self.writer.note(where, stamps, access)
         self.reader.stamp[where] = self.second.stamp[where] = 0  # who comes after this came after them
         bad = self.writer.stamp[where] != stamps  # in this one instruction
-        if strong > 1 or not bad.any():
+        if access.strong > 1 or not bad.any():
             return
         kind = "write-write"
         if values is not None:
             first = {int(g): v for g, v in zip(where[~bad], values[~bad], strict=True)}
             if all(first.get(int(g)) == v for g, v in zip(where[bad], values[bad], strict=True)):
                 kind = "same-value"
-        self.check(self.writer, where, stamps, line, strong, kind, bad)
+        self.check(self.writer, where, stamps, access, kind, bad)
