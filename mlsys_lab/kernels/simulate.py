@@ -9,7 +9,8 @@ from mlsys_lab.kernels.ptx.machine import Machine, Stopped
 from mlsys_lab.kernels.ptx.memory import Arena
 from mlsys_lab.kernels.ptx.order import Order
 from mlsys_lab.kernels.ptx.program import Program
-from mlsys_lab.kernels.ptx.races import Found, Race, Shadow
+from mlsys_lab.kernels.ptx.races import Found, Shadow
+from mlsys_lab.kernels.race import Race
 from mlsys_lab.kernels.report import Report
 
 CHUNK = 1 << 16  # lanes that run together

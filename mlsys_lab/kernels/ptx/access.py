@@ -11,7 +11,7 @@ from mlsys_lab.kernels.ptx.atomics import changed
 from mlsys_lab.kernels.ptx.code import BYTES, Access
 from mlsys_lab.kernels.ptx.lanes import WARP
 from mlsys_lab.kernels.ptx.memory import GLOBAL, LOCAL, SHARED, WINDOW
-from mlsys_lab.kernels.ptx.races import Shadow, stamped
+from mlsys_lab.kernels.ptx.races import Array, Shadow, stamped
 from mlsys_lab.kernels.ptx.table import DTYPES
 from mlsys_lab.kernels.ptx.warp import Warp
 
@@ -140,9 +140,7 @@ class Memory(Warp):
         rows[np.cumsum(new) - 1, place & (WARP - 1)] = at
         return rows
 
-    def watch(
-        self, access: Access, space: str, at: np.ndarray, place: np.ndarray, store: bool, values: Any
-    ) -> None:
+    def watch(self, access: Access, space: str, at: Array, place: Array, store: bool, values: Any) -> None:
         """Count requests, sectors and wavefronts; look for races and for memory that nobody wrote."""
         if space in ("global", "shared"):
             self.counts.request(access, space, self.matrix(at, place))
@@ -159,9 +157,7 @@ class Memory(Warp):
         elif space == "global" and self.shadow_global is not None and access.index in self.program.watched:
             self.race(self.shadow_global, access, at, place, values)
 
-    def race(
-        self, shadow: Shadow | None, access: Access, at: np.ndarray, place: np.ndarray, values: Any
-    ) -> None:
+    def race(self, shadow: Shadow | None, access: Access, at: Array, place: Array, values: Any) -> None:
         """Hold an access against the earlier ones to the same bytes, and note it."""
         if shadow is None:
             return

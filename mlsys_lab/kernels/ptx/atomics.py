@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from mlsys_lab.kernels.ptx.warp import REDUCE
+
 
 def changed(view: np.ndarray, index: np.ndarray, way: str, given: list[Any]) -> np.ndarray:
     """Apply an atomic operation lane after lane; what each found."""
@@ -31,8 +33,4 @@ def one_atomic(way: str, old: np.ndarray, given: list[Any]) -> Any:
         return np.where(old >= value, old.dtype.type(0), old + old.dtype.type(1))
     if way == "dec":
         return np.where((old == 0) | (old > value), value, old - old.dtype.type(1))
-    functions: dict[str, Any] = {
-        "add": np.add, "min": np.minimum, "max": np.maximum, "and": np.bitwise_and, "or": np.bitwise_or,
-        "xor": np.bitwise_xor, "exch": lambda a, b: b,
-    }  # fmt: skip
-    return functions[way](old, value)
+    return value if way == "exch" else REDUCE[way][0](old, value)

@@ -15,29 +15,9 @@ import numpy as np
 
 from mlsys_lab.kernels.ptx.code import Access
 from mlsys_lab.kernels.ptx.order import STEPS, THREAD, Order
+from mlsys_lab.kernels.race import Race as Race
 
-
-@dataclass(frozen=True)
-class Race:
-    """Two unordered accesses to the same bytes, at least one a write, not both strong.
-
-    Attributes:
-        space: "shared" or "global".
-        address: the byte in the block's shared memory, or in the argument.
-        lines: of the two accesses in the source, the earlier one first.
-        threads: of the two, each (x, y, z).
-        blocks: likewise.
-        kind: "write-write", "read-write" or "same-value" (several threads write one value).
-        message: one line.
-    """
-
-    space: str
-    address: int
-    lines: tuple[int, int]
-    threads: tuple[Any, Any]
-    blocks: tuple[Any, Any]
-    kind: str
-    message: str
+Array = np.ndarray
 
 
 @dataclass
@@ -50,7 +30,7 @@ class Found:
     kind: str
 
 
-def stamped(who: np.ndarray, interval: Any, step: Any) -> np.ndarray:
+def stamped(who: Array, interval: Any, step: Any) -> Array:
     """Time and thread in one number, above 0.
 
     Args:
@@ -69,12 +49,12 @@ class Trace:
         self.stamp, self.what = np.zeros(granules, np.int64), np.zeros(granules, np.int32)
         self.clock, self.order = np.zeros(granules if order is not None else 0, np.int32), order
 
-    def note(self, where: np.ndarray, stamps: np.ndarray, access: Access) -> None:
+    def note(self, where: Array, stamps: Array, access: Access) -> None:
         self.stamp[where], self.what[where] = stamps, access.line << 2 | access.strong
         if self.order is not None:
             self.clock[where] = self.order.clock[stamps & THREAD]
 
-    def copy(self, other: Trace, where: np.ndarray) -> None:
+    def copy(self, other: Trace, where: Array) -> None:
         self.stamp[where], self.what[where] = other.stamp[where], other.what[where]
         if self.order is not None:
             self.clock[where] = other.clock[where]
@@ -96,14 +76,12 @@ class Shadow:
         self.writer, self.reader, self.second = (Trace(-(-size // granule), order) for _ in range(3))
         self.found: list[Found] = []
 
-    def distance(self, old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    def distance(self, old: Array, new: Array) -> Array:
         """1 for threads of one warp, 2 of one block, 3 of two."""
         was, now = old & THREAD, new & THREAD
         return 1 + (was // 32 != now // 32) + (was // self.threads != now // self.threads)
 
-    def unordered(
-        self, kept: Trace, where: np.ndarray, new: np.ndarray, strong: int = 0
-    ) -> np.ndarray | None:
+    def unordered(self, kept: Trace, where: Array, new: Array, strong: int = 0) -> Array | None:
         """How far apart earlier accesses are from new ones that are not ordered after them; 0: ordered.
 
         Args:
@@ -130,7 +108,7 @@ class Shadow:
         return far * found if found.any() else None
 
     def check(
-        self, kept: Trace, where: np.ndarray, new: np.ndarray, access: Access, kind: str, bad: Any = None
+        self, kept: Trace, where: Array, new: Array, access: Access, kind: str, bad: Any = None
     ) -> None:
         """Find earlier accesses that these are not ordered after; of each pair of lines the first is kept."""
         bad = self.unordered(kept, where, new, access.strong) if bad is None else bad
@@ -145,7 +123,7 @@ class Shadow:
                 threads = int(old[i] & THREAD), int(new[i] & THREAD)
                 self.found.append(Found(int(where[i]), threads, key, kind))
 
-    def read(self, where: np.ndarray, stamps: np.ndarray, access: Access) -> None:
+    def read(self, where: Array, stamps: Array, access: Access) -> None:
         """Note reads, so that writes that are not ordered after them are found.
 
         Of readers that nothing orders two are kept, the last one and the one farthest from it.
@@ -163,7 +141,7 @@ class Shadow:
                 some = (far == level) & (far >= (0 if kept is None else kept))
                 self.second.note(where[some], stamps[some], access)
 
-    def write(self, where: np.ndarray, stamps: np.ndarray, access: Access, values: Any = None) -> None:
+    def write(self, where: Array, stamps: Array, access: Access, values: Any = None) -> None:
         """Note writes, and find accesses that they are not ordered after."""
         self.check(self.writer, where, stamps, access, "write-write")
         self.check(self.reader, where, stamps, access, "read-write")
