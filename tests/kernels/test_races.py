@@ -184,6 +184,21 @@ def test_a_fenced_lock_orders_the_threads_of_one_block_too(who, grid, block, idi
     assert (report.races == []) is clean, [r.message for r in report.races]
 
 
+HALF_FENCED = """KERNEL {
+    while (atomicCAS(lock, 0, 1) != 0);
+    FIRST
+    data[0] = data[0] + 1;
+    SECOND
+    atomicExch(lock, 0);
+}"""
+
+
+@pytest.mark.parametrize(("first", "second"), [(FENCE, ""), ("", FENCE)])
+@pytest.mark.parametrize(("grid", "block"), [(3, 1), (1, 3)])
+def test_a_lock_with_a_fence_on_one_side_only_races(first, second, grid, block):
+    assert launch(HALF_FENCED.replace("FIRST", first).replace("SECOND", second), grid, block).races
+
+
 GRID_BARRIER = """KERNEL {
     if (threadIdx.x == 63) data[blockIdx.x] = blockIdx.x + 1;
     FIRST
