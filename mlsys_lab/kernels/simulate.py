@@ -7,9 +7,10 @@ import numpy as np
 from mlsys_lab.kernels.ptx.counts import Counts
 from mlsys_lab.kernels.ptx.machine import Machine, Stopped
 from mlsys_lab.kernels.ptx.memory import Arena
-from mlsys_lab.kernels.ptx.order import MOST_BLOCKS, Order
+from mlsys_lab.kernels.ptx.order import Order
 from mlsys_lab.kernels.ptx.program import Program
-from mlsys_lab.kernels.ptx.races import Found, Race, Shadow
+from mlsys_lab.kernels.ptx.races import Found, Shadow
+from mlsys_lab.kernels.race import Race
 from mlsys_lab.kernels.report import Report
 
 CHUNK = 1 << 16  # lanes that run together
@@ -36,11 +37,9 @@ def simulate(
     per = max(1, CHUNK // threads)
     shared_bytes = program.shared_bytes(dynamic_shared)
     granule = min([4, *(a.size for a in program.accesses.values() if a.space == "shared")])
-    across = order = None
+    across, order = None, Order(blocks, threads) if program.has_fence else None
     if any(a.space in ("global", "") for a in program.accesses.values()):
-        order = Order(blocks, threads) if program.has_fence and blocks <= MOST_BLOCKS else None
-        known = order is not None or not program.has_fence
-        across = Shadow(len(arena.data), program.finest, threads, known, order)
+        across = Shadow(len(arena.data), program.finest, threads, True, order)
     symbols = {**program.shared, **program.local, **arena.symbols}
     stopped, races = "", list[Race]()
     with np.errstate(all="ignore"):
@@ -48,7 +47,7 @@ def simulate(
             count = min(per, blocks - first)
             machine = Machine(program, grid, block, first, count, arena, shared_bytes, counts, data)
             if shared_bytes:
-                machine.shadow_shared = Shadow(len(machine.shared), granule, threads, across=False)
+                machine.shadow_shared = Shadow(len(machine.shared), granule, threads, False, order)
             machine.shadow_global, machine.order = across, order
             machine.values |= {name: np.uint64(at) for name, at in symbols.items()}
             machine.start(steps)

@@ -11,7 +11,7 @@ from mlsys_lab.kernels.ptx.atomics import changed
 from mlsys_lab.kernels.ptx.code import BYTES, Access
 from mlsys_lab.kernels.ptx.lanes import WARP
 from mlsys_lab.kernels.ptx.memory import GLOBAL, LOCAL, SHARED, WINDOW
-from mlsys_lab.kernels.ptx.races import Shadow
+from mlsys_lab.kernels.ptx.races import Array, Shadow, stamped
 from mlsys_lab.kernels.ptx.table import DTYPES
 from mlsys_lab.kernels.ptx.warp import Warp
 
@@ -140,9 +140,7 @@ class Memory(Warp):
         rows[np.cumsum(new) - 1, place & (WARP - 1)] = at
         return rows
 
-    def watch(
-        self, access: Access, space: str, at: np.ndarray, place: np.ndarray, store: bool, values: Any
-    ) -> None:
+    def watch(self, access: Access, space: str, at: Array, place: Array, store: bool, values: Any) -> None:
         """Count requests, sectors and wavefronts; look for races and for memory that nobody wrote."""
         if space in ("global", "shared"):
             self.counts.request(access, space, self.matrix(at, place))
@@ -155,64 +153,57 @@ class Memory(Warp):
                 i = int(np.argmin(self.written[base]))
                 what = f"reads byte {int(at[i])} of shared memory, which nobody has written"
                 self.wrong("uninitialised_shared", access, place[i], what)
-            self.race(self.shadow_shared, access, base, place, store, values)
+            self.race(self.shadow_shared, access, base, place, values)
         elif space == "global" and self.shadow_global is not None and access.index in self.program.watched:
-            self.race(self.shadow_global, access, at, place, store, values)
+            self.race(self.shadow_global, access, at, place, values)
 
-    def race(
-        self,
-        shadow: Shadow | None,
-        access: Access,
-        at: np.ndarray,
-        place: np.ndarray,
-        store: bool,
-        values: Any,
-    ) -> None:
+    def race(self, shadow: Shadow | None, access: Access, at: Array, place: Array, values: Any) -> None:
         """Hold an access against the earlier ones to the same bytes, and note it."""
         if shadow is None:
             return
-        stamps = self.stamps(shadow, place)
-        if self.order is not None and shadow is self.shadow_global and (access.atomic or access.acquires):
-            who = place + self.first * self.threads
-            self.order.meet(at // shadow.granule, who, bool(access.atomic))
-            if access.acquires:
-                return  # reading what others write is what it is for
-        granule = shadow.granule
+        stamps, granule = self.stamps(place), shadow.granule
+        if self.order is not None and access.strong:
+            near = shadow is self.shadow_shared  # a block's shared memory is nobody else's: below 0
+            key = ~((at + self.first * self.stride) // granule) if near else at // granule
+            self.order.meet(key, stamps, access)
         for part in range(0, max(access.size, granule), granule):
             where = (at + part) // granule
-            if access.atomic:
+            if access.atomic or access.store:
                 self.note_reads()
-                shadow.against_writers(where, stamps, access.line, "read-write", True)
-                shadow.write(where, stamps, access.line, atomic=True)
-            elif store:
-                self.note_reads()
-                value = values[min(part * access.lanes // access.size, len(values) - 1)]
-                fits = np.size(value) in (1, len(where))
-                value = np.broadcast_to(value, where.shape) if fits else None
-                shadow.write(where, stamps, access.line, value)
+                value = None
+                if access.store:
+                    value = values[min(part * access.lanes // access.size, len(values) - 1)]
+                    fits = np.size(value) in (1, len(where))
+                    value = np.broadcast_to(value, where.shape) if fits else None
+                shadow.write(where, stamps, access, value)
             else:
-                shadow.against_writers(where, stamps, access.line, "read-write", False)
-                if shadow is self.shadow_shared:
-                    self.reads.append((where, stamps, access.line))
+                shadow.check(shadow.writer, where, stamps, access, "read-write")
+                if shadow is self.shadow_shared and self.order is None:
+                    self.reads.append((where, stamps, access))
                 else:
-                    shadow.read(where, stamps, access.line)
+                    shadow.read(where, stamps, access)
 
     def note_reads(self) -> None:
         """Note the reads of shared memory since the last barrier: only a write asks for them."""
-        for where, stamps, line in self.reads if self.shadow_shared is not None else ():
-            self.shadow_shared.read(where, stamps, line)  # type: ignore[union-attr]
+        for some in self.reads if self.shadow_shared is not None else ():
+            self.shadow_shared.read(*some)  # type: ignore[union-attr]
         self.reads.clear()
 
-    def stamps(self, shadow: Shadow, place: np.ndarray) -> np.ndarray:
+    def stamps(self, place: np.ndarray) -> np.ndarray:
         """Time and thread of each running lane; made once for all lanes while no barrier is passed."""
         everybody = self.rows is None and len(place) == len(self.place)
         if everybody and self.stamped is not None and len(self.stamped) == len(place):
             return self.stamped
         who = place + self.first * self.threads
-        found = shadow.stamps(who, self.interval[place // self.threads], self.sub_interval[place >> 5])
+        found = stamped(who, self.interval[place // self.threads], self.sub_interval[place >> 5])
         if everybody:
             self.stamped = found
         return found
+
+    def fence(self, guard: Any, wide: bool) -> None:
+        """Threads run a fence, of the whole GPU or of their block."""
+        if self.order is not None:
+            self.order.fence(self.stamps(self.current(guard)[0]), wide)
 
     def atomic(self, access: Access, address: Any, offset: int, guard: Any, *values: Any) -> Any:
         """Read, change and write, lane by lane in order; the values before."""

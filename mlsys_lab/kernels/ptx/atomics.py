@@ -6,15 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from mlsys_lab.kernels.ptx.warp import REDUCE
+
 
 def changed(view: np.ndarray, index: np.ndarray, way: str, given: list[Any]) -> np.ndarray:
     """Apply an atomic operation lane after lane; what each found."""
     index = np.ascontiguousarray(index)
     before = np.empty(len(index), view.dtype)
-    if len(np.unique(index)) == len(index):
-        before[:] = view[index]
-        view[index] = one_atomic(way, before, given)
-        return before
     order = np.argsort(index, kind="stable")  # rounds: the first lane of each place, then the second, ...
     sorted_index = index[order]
     start = np.flatnonzero(np.diff(sorted_index, prepend=sorted_index[0] - 1))
@@ -35,8 +33,4 @@ def one_atomic(way: str, old: np.ndarray, given: list[Any]) -> Any:
         return np.where(old >= value, old.dtype.type(0), old + old.dtype.type(1))
     if way == "dec":
         return np.where((old == 0) | (old > value), value, old - old.dtype.type(1))
-    functions: dict[str, Any] = {
-        "add": np.add, "min": np.minimum, "max": np.maximum, "and": np.bitwise_and, "or": np.bitwise_or,
-        "xor": np.bitwise_xor, "exch": lambda a, b: b,
-    }  # fmt: skip
-    return functions[way](old, value)
+    return value if way == "exch" else REDUCE[way][0](old, value)

@@ -114,7 +114,9 @@ class Access:
     line: int
     store: bool = False
     atomic: str = ""
+    strong: int = 0  # 1: between warps of a block (volatile in shared memory), 2: within a block, 3: with all
     acquires: bool = False
+    releases: bool = False
 
     @property
     def size(self) -> int:

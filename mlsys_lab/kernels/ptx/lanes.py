@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mlsys_lab.kernels.ptx.code import Access
 from mlsys_lab.kernels.ptx.counts import Counts
 from mlsys_lab.kernels.ptx.memory import GLOBAL, LOCAL, SHARED, WINDOW, Arena
 from mlsys_lab.kernels.ptx.order import Order
@@ -64,7 +65,7 @@ class Lanes:
         self.shadow_shared: Shadow | None = None
         self.shadow_global: Shadow | None = None
         self.order: Order | None = None
-        self.reads: list[tuple[np.ndarray, np.ndarray, int]] = []
+        self.reads: list[tuple[np.ndarray, np.ndarray, Access]] = []
         self.stamped: np.ndarray | None = None
         self.values: dict[str, Any] = self.special()
 
@@ -158,14 +159,11 @@ class Lanes:
             self.reads.clear()
         else:
             self.note_reads()
+        if self.order is not None:
+            some = range(self.blocks) if blocks is None else blocks.tolist()
+            self.order.barrier({self.first + b for b in some})
         self.interval[slice(None) if blocks is None else blocks] += 1
         self.stamped = None
-
-    def fence(self, guard: Any) -> None:
-        """Threads run a fence."""
-        if self.order is not None:
-            place, _ = self.current(guard)
-            self.order.fence(place + self.first * self.threads)
 
     def printf(self, text: Any, values: Any, guard: Any) -> None:
         """The text at an address with its values in local memory; lanes in order."""

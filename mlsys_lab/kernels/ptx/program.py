@@ -64,7 +64,8 @@ class Program:
 
     @property
     def has_fence(self) -> bool:
-        return any(i.op[0] in ("membar", "fence") for i in self.kernel.code)
+        orders = {"membar", "fence", "acquire", "release", "acq_rel"}
+        return any(orders & set(i.op) and "proxy" not in i.op for i in self.kernel.code)
 
 
 def laid_out(variables: list[Variable]) -> tuple[dict[str, int], int]:

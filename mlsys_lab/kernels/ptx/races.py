@@ -1,46 +1,23 @@
 """Who touched which bytes last, and whether anything ordered it.
 
-Each granule of memory remembers its last writer and its readers since, as numbers that hold the time
+Each granule of memory remembers its last writer and two readers since, as numbers that hold the time
 (barriers of the block, then `__syncwarp`s of the warp) above the thread. Two threads of a block conflict in
-the same interval between barriers; of a warp, between its `__syncwarp`s; of different blocks always. Lockstep
-orders nothing.
+the same interval between barriers; of a warp, between its `__syncwarp`s; of different blocks always; unless
+fences order them, or both accesses are strong. Lockstep orders nothing.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mlsys_lab.kernels.ptx.order import Order
+from mlsys_lab.kernels.ptx.code import Access
+from mlsys_lab.kernels.ptx.order import STEPS, THREAD, Order
+from mlsys_lab.kernels.race import Race as Race
 
-STEPS = 1 << 12  # `__syncwarp`s of a warp that are told apart within one interval
-NEVER = -1
-THREAD = np.int64(0xFFFFFFFF)  # the bits of a stamp that name the thread
-
-
-@dataclass(frozen=True)
-class Race:
-    """Two unordered accesses to the same bytes, at least one a write, not both atomic.
-
-    Attributes:
-        space: "shared" or "global".
-        address: the byte in the block's shared memory, or in the argument.
-        lines: of the two accesses in the source, the earlier one first.
-        threads: of the two, each (x, y, z).
-        blocks: likewise.
-        kind: "write-write", "read-write" or "same-value" (several threads write one value).
-        message: one line.
-    """
-
-    space: str
-    address: int
-    lines: tuple[int, int]
-    threads: tuple[Any, Any]
-    blocks: tuple[Any, Any]
-    kind: str
-    message: str
+Array = np.ndarray
 
 
 @dataclass
@@ -53,169 +30,130 @@ class Found:
     kind: str
 
 
-def interval_start(stamps: np.ndarray) -> int:
-    """The least stamp of the earliest interval among these."""
-    return (int(stamps.min()) >> 32) // STEPS * STEPS << 32
+def stamped(who: Array, interval: Any, step: Any) -> Array:
+    """Time and thread in one number, above 0.
+
+    Args:
+        who: thread of the launch: block * threads + thread.
+        interval: barriers that its block has passed.
+        step: `__syncwarp`s that its warp has passed since.
+    """
+    time = (np.minimum(interval, 1 << 18) + 1) * STEPS + np.minimum(step, STEPS - 1)
+    return (np.asarray(time, np.int64) << 32) | who
 
 
-@dataclass
+class Trace:
+    """Of each granule one access: its stamp, its line and strength, the fences that its thread had run."""
+
+    def __init__(self, granules: int, order: Order | None) -> None:
+        self.stamp, self.what = np.zeros(granules, np.int64), np.zeros(granules, np.int32)
+        self.clock, self.order = np.zeros(granules if order is not None else 0, np.int32), order
+
+    def note(self, where: Array, stamps: Array, access: Access) -> None:
+        self.stamp[where], self.what[where] = stamps, access.line << 2 | access.strong
+        if self.order is not None:
+            self.clock[where] = self.order.clock[stamps & THREAD]
+
+    def copy(self, other: Trace, where: Array) -> None:
+        self.stamp[where], self.what[where] = other.stamp[where], other.what[where]
+        if self.order is not None:
+            self.clock[where] = other.clock[where]
+
+
 class Shadow:
     """The last accesses to each granule of one memory.
 
-    Attributes:
+    Args:
         size: bytes.
         granule: bytes that are told apart.
         threads: in a block, whole warps.
         across: whether blocks share it (global memory).
-        order: what fences order between blocks; None where there are none.
+        order: what fences order; None where there are none.
     """
 
-    size: int
-    granule: int
-    threads: int
-    across: bool
-    order: Order | None = None
-    found: list[Found] = field(default_factory=list)
+    def __init__(self, size: int, granule: int, threads: int, across: bool, order: Order | None) -> None:
+        self.granule, self.threads, self.across, self.order = granule, threads, across, order
+        self.writer, self.reader, self.second = (Trace(-(-size // granule), order) for _ in range(3))
+        self.found: list[Found] = []
 
-    def __post_init__(self) -> None:
-        granules = -(-self.size // self.granule)
-        self.writer = np.full(granules, NEVER, np.int64)
-        self.reader = np.full(granules, NEVER, np.int64)
-        self.several = np.zeros(granules, np.uint8)  # 1: more readers, of one warp; 2: of several
-        self.lines_of_writer = np.zeros(granules, np.int32)
-        self.lines_of_reader = np.zeros(granules, np.int32)
-        self.atomic = np.zeros(granules, bool)
-        size = granules if self.order is not None else 0
-        self.writers_release, self.readers_release = np.zeros(size, np.int32), np.zeros(size, np.int32)
-
-    def stamps(self, who: np.ndarray, interval: Any, step: Any) -> np.ndarray:
-        """Time and thread in one number.
-
-        Args:
-            who: thread of the launch: block * threads + thread.
-            interval: barriers that its block has passed.
-            step: `__syncwarp`s that its warp has passed since.
-        """
-        time = np.minimum(interval, 1 << 18) * STEPS + np.minimum(step, STEPS - 1)
-        return (np.asarray(time, np.int64) << 32) | who
-
-    def conflicts(
-        self, old: np.ndarray, new: np.ndarray, several: np.ndarray | None, release: np.ndarray | None
-    ) -> np.ndarray:
-        """Which of the earlier accesses `old` the accesses `new` are not ordered after.
-
-        Args:
-            old, new: stamps.
-            several: of reads, whether there were more than the one that `old` names.
-            release: how often the earlier ones' blocks had handed on, where fences order blocks.
-        """
+    def distance(self, old: Array, new: Array) -> Array:
+        """1 for threads of one warp, 2 of one block, 3 of two."""
         was, now = old & THREAD, new & THREAD
-        unordered = old >= 0
-        other = was != now
-        same_block = was // self.threads == now // self.threads
-        interval = (old >> 32) // STEPS == (new >> 32) // STEPS
-        same_warp = was // 32 == now // 32
-        same_step = (old >> 32) == (new >> 32)
-        if several is None:
-            within = interval & np.where(same_warp, same_step, True)
-        else:
-            one_warp = interval & np.where(same_warp, same_step & (other | (several >= 1)), True)
-            within = np.where(several == 2, interval, one_warp)
-            other = other | (several > 0)
-        found = unordered & other & np.where(same_block, within, self.across)
-        if release is not None and self.order is not None and found.any():
-            ask = np.flatnonzero(found & ~same_block)
-            blocks = was[ask] // self.threads, now[ask] // self.threads
-            found[ask] = ~self.order.before(blocks[0], release[ask], blocks[1])
-        return found
+        return 1 + (was // 32 != now // 32) + (was // self.threads != now // self.threads)
 
-    def releases(self, kept: np.ndarray, where: np.ndarray) -> np.ndarray | None:
-        return kept[where] if self.order is not None else None
+    def unordered(self, kept: Trace, where: Array, new: Array, strong: int = 0) -> Array | None:
+        """How far apart earlier accesses are from new ones that are not ordered after them; 0: ordered.
 
-    def hand_on(self, kept: np.ndarray, where: np.ndarray, stamps: np.ndarray) -> None:
-        """Note how often the blocks of these accesses have handed on."""
-        if self.order is not None:
-            kept[where] = self.order.released[(stamps & THREAD) // self.threads]
+        Args:
+            kept: the earlier ones.
+            where: granules.
+            new: stamps.
+            strong: of the new ones, see `Access`; two that are strong enough are no conflict.
 
-    def read(self, where: np.ndarray, stamps: np.ndarray, line: int) -> None:
-        """Note reads, so that writes that are not ordered after them are found."""
-        was = self.reader[where]
-        fresh = (was < 0) | ((was >> 32) // STEPS != (stamps >> 32) // STEPS)
-        if not self.across:
-            fresh |= (was & THREAD) // self.threads != (stamps & THREAD) // self.threads
-        elif not fresh.all():
-            fresh &= (was < 0) | ((was & THREAD) // self.threads == (stamps & THREAD) // self.threads)
-        self.reader[where] = stamps
-        self.lines_of_reader[where] = line
-        self.hand_on(self.readers_release, where, stamps)
-        last = self.reader[where]  # of lanes that read the same granule, one remains
-        level = np.where((last & THREAD) // 32 == (stamps & THREAD) // 32, 1, 2).astype(np.uint8)
-        level[last == stamps] = 0
-        kept = ~fresh & ((was & THREAD) != (stamps & THREAD))
-        older = np.where((was & THREAD) // 32 == (stamps & THREAD) // 32, 1, 2).astype(np.uint8)
-        np.maximum(level, np.where(kept, np.maximum(older, self.several[where]), 0), out=level)
-        self.several[where[fresh]] = 0
-        if level.any():
-            np.maximum.at(self.several, where, level)
+        Returns: See above; None where all are ordered.
+        """
+        old = kept.stamp[where]
+        least = 1 if self.across else (int(new.min()) >> 32) // STEPS * STEPS << 32  # of this interval
+        if old.max() < least:
+            return None
+        same = old >> 32 == new >> 32
+        far = self.distance(old, new)
+        within = np.where(far == 1, same, (old >> 32) // STEPS == (new >> 32) // STEPS)
+        found = (old > 0) & ((old ^ new) & THREAD != 0) & np.where(far == 3, self.across, within)
+        if strong and found.any():
+            found &= np.minimum(kept.what[where] & 3, strong) < np.array([0, 2, 1, 3])[far]
+        if self.order is not None and found.any():
+            ask = np.flatnonzero(found)
+            found[ask] = ~self.order.before(old[ask], kept.clock[where[ask]], new[ask] & THREAD)
+        return far * found if found.any() else None
 
-    def against_writers(
-        self, where: np.ndarray, stamps: np.ndarray, line: int, kind: str, atomic: bool
+    def check(
+        self, kept: Trace, where: Array, new: Array, access: Access, kind: str, bad: Any = None
     ) -> None:
-        """Find earlier writes that these accesses are not ordered after."""
-        before = self.writer[where]
-        if not self.across and before.max() < interval_start(stamps):
+        """Find earlier accesses that these are not ordered after; of each pair of lines the first is kept."""
+        bad = self.unordered(kept, where, new, access.strong) if bad is None else bad
+        if bad is None:
             return
-        bad = self.conflicts(before, stamps, None, self.releases(self.writers_release, where))
-        if atomic:
-            bad &= ~self.atomic[where]
-        if bad.any():
-            self.report(where, before, stamps, bad, self.lines_of_writer, line, kind)
-
-    def write(
-        self, where: np.ndarray, stamps: np.ndarray, line: int, values: Any = None, atomic: bool = False
-    ) -> None:
-        """Note writes, and find accesses that they are not ordered after."""
-        self.against_writers(where, stamps, line, "write-write", atomic)
-        before = self.reader[where]
-        bad = self.conflicts(before, stamps, self.several[where], self.releases(self.readers_release, where))
-        if bad.any():
-            self.report(where, before, stamps, bad, self.lines_of_reader, line, "read-write")
-        self.writer[where] = stamps
-        self.lines_of_writer[where] = line
-        self.hand_on(self.writers_release, where, stamps)
-        self.atomic[where] = atomic
-        self.reader[where], self.several[where] = NEVER, 0  # whoever comes after this came after them
-        if atomic:
-            return
-        last = self.writer[where]
-        bad = last != stamps  # in this one instruction
-        if bad.any():
-            kind = "write-write"
-            if values is not None:
-                order = np.zeros(len(where), bool)
-                first = {int(g): v for g, v in zip(where[~bad], values[~bad], strict=True)}
-                order[bad] = [first.get(int(g)) == v for g, v in zip(where[bad], values[bad], strict=True)]
-                if order[bad].all():
-                    kind = "same-value"
-            self.report(where, last, stamps, bad, self.lines_of_writer, line, kind)
-
-    def report(
-        self,
-        where: np.ndarray,
-        old: np.ndarray,
-        new: np.ndarray,
-        bad: np.ndarray,
-        lines: np.ndarray,
-        line: int,
-        kind: str,
-    ) -> None:
-        """Keep the first conflict of each pair of lines."""
-        at = np.flatnonzero(bad)
-        pairs = lines[where[at]]
+        at, old = np.flatnonzero(bad), kept.stamp[where]
+        pairs = kept.what[where[at]] >> 2
         for earlier in np.unique(pairs):
             i = at[np.flatnonzero(pairs == earlier)[0]]
-            key = (int(earlier), line)
+            key = (int(earlier), access.line)
             if not any(f.lines == key and f.kind == kind for f in self.found):
-                self.found.append(
-                    Found(int(where[i]), (int(old[i] & THREAD), int(new[i] & THREAD)), key, kind)
-                )
+                threads = int(old[i] & THREAD), int(new[i] & THREAD)
+                self.found.append(Found(int(where[i]), threads, key, kind))
+
+    def read(self, where: Array, stamps: Array, access: Access) -> None:
+        """Note reads, so that writes that are not ordered after them are found.
+
+        Of readers that nothing orders two are kept, the last one and the one farthest from it.
+        """
+        old = self.unordered(self.reader, where, stamps)
+        if old is not None:
+            kept = self.unordered(self.second, where, stamps)
+            self.second.copy(self.reader, where[(old > 0) & (old >= (0 if kept is None else kept))])
+        self.reader.note(where, stamps, access)
+        last = self.reader.stamp[where]  # of lanes that read the same granule, one remains
+        if (last != stamps).any():
+            kept = self.unordered(self.second, where, last)
+            far = self.distance(last, stamps) * (last != stamps)
+            for level in (1, 2, 3):
+                some = (far == level) & (far >= (0 if kept is None else kept))
+                self.second.note(where[some], stamps[some], access)
+
+    def write(self, where: Array, stamps: Array, access: Access, values: Any = None) -> None:
+        """Note writes, and find accesses that they are not ordered after."""
+        self.check(self.writer, where, stamps, access, "write-write")
+        self.check(self.reader, where, stamps, access, "read-write")
+        self.check(self.second, where, stamps, access, "read-write")
+        self.writer.note(where, stamps, access)
+        self.reader.stamp[where] = self.second.stamp[where] = 0  # who comes after this came after them
+        bad = self.writer.stamp[where] != stamps  # in this one instruction
+        if access.strong > 1 or not bad.any():
+            return
+        kind = "write-write"
+        if values is not None:
+            first = {int(g): v for g, v in zip(where[~bad], values[~bad], strict=True)}
+            if all(first.get(int(g)) == v for g, v in zip(where[bad], values[bad], strict=True)):
+                kind = "same-value"
+        self.check(self.writer, where, stamps, access, kind, bad)

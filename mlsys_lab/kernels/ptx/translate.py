@@ -140,7 +140,8 @@ class Writer:
         elif head in ("shfl", "vote", "match", "activemask", "redux", "bar", "barrier"):
             self.warp(one)
         elif head in ("membar", "fence"):
-            self.lines.append(f"M.fence({self.guard(one) or None})")
+            if "proxy" not in one.op:
+                self.lines.append(f"M.fence({self.guard(one) or None}, {'cta' not in one.op})")
         elif head in ("prefetch", "prefetchu", "nanosleep", "discard", "applypriority", "createpolicy"):
             pass
         elif head in MATRIX:
@@ -220,9 +221,12 @@ class Writer:
             atomic = next((p for p in one.op[1:] if p in ATOMIC), "")
             if not atomic or lanes > 1 or kind.endswith("x2"):
                 raise refused(one)
-        acquires = one.op[0] == "ld" and bool({"volatile", "acquire", "relaxed"} & set(one.op))
+        words, strong = set(one.op), 0
+        if atomic or words & {"volatile", "relaxed", "acquire", "release", "mmio"}:
+            strong = 2 if "cta" in words else 1 if space == "shared" and "volatile" in words else 3
+        orders = bool(words & {"acquire", "acq_rel"}), bool(words & {"release", "acq_rel"})
         stores = store and not atomic
-        self.accesses[index] = Access(index, space, kind, lanes, one.line, stores, atomic, acquires)
+        self.accesses[index] = Access(index, space, kind, lanes, one.line, stores, atomic, strong, *orders)
         access, guard = self.bind(self.accesses[index], "a"), self.guard(one)
         place = one.operands[0 if store else 1]
         where = f"{self.address(place)}, {place.offset}"

@@ -91,5 +91,8 @@ class Warp(Lanes):
 
     def sync_warp(self, guard: Any) -> None:
         place, _ = self.current(guard)
-        self.sub_interval[np.unique(place >> 5)] += 1
+        warps = np.unique(place >> 5)
+        if self.order is not None:
+            self.order.share((warps * WARP + self.first * self.threads).tolist(), WARP)
+        self.sub_interval[warps] += 1
         self.stamped = None
