@@ -134,14 +134,20 @@ def test_tensor_parallelism_adds_two_all_reduces_a_layer():
     assert two.decode_s(batch, 100).mid == pytest.approx(read + 160 * (ring + LATENCY.mid))
 
 
-def test_experts_that_a_batch_asks_are_those_of_random_draws():
-    """Mixtral asks 2 of 8 experts a token: the expected number of different ones, by drawing."""
-    s, rng = Serving(language_model("mixtral-8x7b"), H100, 2), np.random.default_rng(0)
-    shared = s.read_bytes(1) - (s.read_bytes(10**6) - s.read_bytes(1)) / 3  # 2 of 8 asked; 6 are the rest
-    for batch in (1, 3, 8):
-        asked = [len({e for _ in range(batch) for e in rng.permutation(8)[:2]}) for _ in range(4000)]
-        expected = shared + np.mean(asked) / 8 * (s.read_bytes(10**6) - shared)
-        assert s.read_bytes(batch) == pytest.approx(expected, rel=0.01)
+@pytest.mark.parametrize("batch", [1, 3, 8, 100])
+def test_experts_that_a_batch_reads_are_those_of_random_draws(batch):
+    """Mixtral asks 2 of 8 experts a token, each three of 14336 x 4096, in 32 layers: by drawing them."""
+    m, rng = language_model("mixtral-8x7b"), np.random.default_rng(0)
+    asked = np.mean([len({e for _ in range(batch) for e in rng.permutation(8)[:2]}) for _ in range(2000)])
+    each = 32 * 3 * 14336 * 4096
+    expected = 2 * (m.parameters - 8 * each + asked * each)
+    assert Serving(m, H100, reserve=0).read_bytes(batch) == pytest.approx(expected, rel=0.01)
+
+
+def test_latent_attention_works_as_wide_as_its_cache():
+    """DeepSeek-V3: 128 heads, scores over 512 + 64 numbers and values over 512, in 61 layers."""
+    s = Serving(language_model("deepseek-v3"), H100, 8)
+    assert s.decode_flops(3, 101) - s.decode_flops(3, 100) == 3 * 61 * 128 * 2 * (512 + 64 + 512)
 
 
 # ---- plans
