@@ -133,12 +133,12 @@ def kernel(
 
     from mlsys_lab.kernels import CompileError, CudaKernel, NoFrontEnd, NotSimulated
     from mlsys_lab.kernels.command import argument, sizes
-    from mlsys_lab.kernels.estimate import estimate
+    from mlsys_lab.kernels.estimate import architecture, estimate
 
     if not file.is_file():
         raise _usage()(f"{file} is not there: name a file with CUDA C++")
     try:
-        made = CudaKernel(file, name)
+        made = CudaKernel(file, name, arch=architecture(gpu)) if gpu else CudaKernel(file, name)
         launch = made[sizes(grid, "grid"), sizes(block, "block"), shared]
         report = launch(*(argument(a, i) for i, a in enumerate(arg or [])))
         assert report is not None

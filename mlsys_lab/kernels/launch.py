@@ -20,6 +20,7 @@ MOST_THREADS = 1024
 MOST_GRID = (2**31 - 1, 65_535, 65_535)
 #: KiB of shared memory that a block may have (CUDA C++ Programming Guide, table "Technical Specifications").
 SHARED_KIB = {"sm_70": 96, "sm_75": 64, "sm_80": 163, "sm_86": 99, "sm_89": 99, "sm_90": 227, "sm_100": 227}
+MOST_STATIC = 48 << 10  # bytes that the source itself may fix, everywhere: the same table
 STEPS = 2_000_000
 #: Instructions that architectures of an "a" alone have, by their first word.
 OWN = ("wgmma", "setmaxnreg", "tcgen05")
@@ -104,6 +105,12 @@ class Launch:
         if min(grid) < 1 or any(n > most for n, most in zip(grid, MOST_GRID, strict=True)):
             raise ValueError(f"a grid has 1 to {MOST_GRID} blocks along x, y, z, got {grid}")
         most = SHARED_KIB.get(kernel.arch.rstrip("a"), 99) << 10
+        fixed = 0 if kernel.refused else kernel.program.static_shared
+        if fixed > MOST_STATIC:
+            raise ValueError(
+                f"{kernel.name} has {fixed} bytes of static shared memory, at most {MOST_STATIC} are "
+                "allowed: make it dynamic, extern __shared__ float s[], launched with kernel[grid, block, bytes]"
+            )
         asked = shared if kernel.refused else kernel.program.shared_bytes(shared)
         if shared < 0 or asked > most:
             raise ValueError(

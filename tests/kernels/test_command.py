@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from mlsys_lab.kernels import CompileError
+from mlsys_lab.kernels.frontend import to_cubin
+
 ROOT = Path(__file__).resolve().parents[2]
 MAIN = "import sys; sys.argv[0] = 'mlsys-lab'; from mlsys_lab.cli import main; main()"
 SAXPY = """extern "C" __global__ void saxpy(float a, const float* x, float* y, int n) {
@@ -84,3 +87,38 @@ def test_wrong_use_is_one_line_and_a_fault_of_the_kernel_exit_code_1(words, code
     assert "Traceback" not in done.stderr
     if code == 2:
         assert len(done.stderr.strip().splitlines()) == 1
+
+
+DYNAMIC = """extern "C" __global__ void k(float* x) {
+    extern __shared__ float s[];
+    s[threadIdx.x] = x[threadIdx.x]; __syncthreads(); x[threadIdx.x] = s[31 - threadIdx.x];
+}"""
+HUNGRY = """extern "C" __global__ __launch_bounds__(256) void k(float* y) {
+    float v[100];
+    for (int i = 0; i < 100; ++i) v[i] = y[i * 1024 + threadIdx.x];
+    __syncthreads();
+    for (int i = 0; i < 100; ++i) y[i * 1024 + threadIdx.x] = v[i] - 2 * v[99 - i];
+}"""
+
+
+@pytest.mark.parametrize(
+    ("source", "words", "code", "says"),
+    [
+        (DYNAMIC, ("--shared", "150000", "--gpu", "A6000"), 2, "a block of sm_86 has at most 101376 bytes"),
+        (DYNAMIC, ("--shared", "220000", "--gpu", "H100"), 0, "220,000 bytes shared"),
+        (HUNGRY, ("--block", "1024", "--gpu", "A100"), 2, "no block of 1024 threads of k fits"),
+    ],
+)
+def test_the_limits_of_the_chosen_gpu_hold(source, words, code, says, tmp_path):
+    (tmp_path / "k.cu").write_text(source)
+    done = run(tmp_path, "k.cu", "--arg", "f32[102400]", *words)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert says in done.stdout + done.stderr
+    assert code == 0 or len(done.stderr.strip().splitlines()) == 1
+
+
+def test_of_the_assemblers_log_only_the_errors_are_told():
+    source = DYNAMIC.replace("extern __shared__ float s[];", "__shared__ float s[20000];")
+    with pytest.raises(CompileError, match=r"^ptxas error .* uses too much shared data") as told:
+        to_cubin(source)
+    assert "info" not in str(told.value)

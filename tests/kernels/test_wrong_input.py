@@ -11,6 +11,13 @@ COPY = """extern "C" __global__ void copy(const float* x, float* y, int n) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i < n) y[i] = x[i];
 }"""
+DYNAMIC = """extern "C" __global__ void k(float* x) {
+    extern __shared__ float s[];
+    s[threadIdx.x] = x[threadIdx.x];
+    __syncthreads();
+    x[threadIdx.x] = s[31 - threadIdx.x];
+}"""
+STATIC = DYNAMIC.replace("extern __shared__ float s[];", "__shared__ float s[20000];")
 TWO = COPY + COPY.replace("copy", "again")
 
 
@@ -77,6 +84,16 @@ CASES = {
         lambda: CudaKernel(COPY)[1, 32, 200_000],
         ValueError,
         "a block of sm_80 has at most 166912 bytes of shared memory, got 200000",
+    ),
+    "too much shared memory for another GPU": (
+        lambda: CudaKernel(DYNAMIC, arch="sm_86")[1, 32, 150_000],
+        ValueError,
+        "a block of sm_86 has at most 101376 bytes of shared memory, got 150000",
+    ),
+    "too much static shared memory": (
+        lambda: CudaKernel(STATIC)[1, 32],
+        ValueError,
+        r"k has 80000 bytes of static shared memory, at most 49152 are allowed: make it dynamic",
     ),
     "no GPU": (
         lambda: CudaKernel(COPY)[1, 32](floats(), floats(), 4, device="gpu"),
