@@ -95,7 +95,7 @@ def estimate(source: str, name: str, threads: int, dynamic_shared: int, report: 
         short = " and ".join(what for what, n in limits.items() if not n)
         raise ValueError(
             f"no block of {threads} threads of {name} fits on a multiprocessor of {gpu}: too little for it "
-            f"is {short} ({has.registers} registers a thread, {shared:,} bytes shared); make the block smaller"
+            f"is {short} ({has.registers} registers a thread, {shared:,} bytes shared); take fewer threads"
         )
     moved = 32 * (report.global_loads.sectors + report.global_stores.sectors)
     return Estimate(

@@ -109,7 +109,7 @@ class Launch:
         if fixed > MOST_STATIC:
             raise ValueError(
                 f"{kernel.name} has {fixed} bytes of static shared memory, at most {MOST_STATIC} are "
-                "allowed: make it dynamic, extern __shared__ float s[], launched with kernel[grid, block, bytes]"
+                "allowed: make it dynamic, extern __shared__ float s[], and launch kernel[grid, block, bytes]"
             )
         asked = shared if kernel.refused else kernel.program.shared_bytes(shared)
         if shared < 0 or asked > most:

@@ -11,6 +11,7 @@ from mlsys_lab.kernels.ptx.order import MOST_BLOCKS, Order
 from mlsys_lab.kernels.ptx.program import Program
 from mlsys_lab.kernels.ptx.races import Found, Race, Shadow
 from mlsys_lab.kernels.report import Report
+from mlsys_lab.kernels.spin import Spinning
 
 CHUNK = 1 << 16  # lanes that run together
 Triple = tuple[int, int, int]
@@ -46,7 +47,7 @@ def simulate(
     with np.errstate(all="ignore"):
         for first in range(0, blocks, per):
             count = min(per, blocks - first)
-            machine = Machine(program, grid, block, first, count, arena, shared_bytes, counts, data)
+            machine = Spinning(program, grid, block, first, count, arena, shared_bytes, counts, data)
             if shared_bytes:
                 machine.shadow_shared = Shadow(len(machine.shared), granule, threads, across=False)
             machine.shadow_global, machine.order = across, order

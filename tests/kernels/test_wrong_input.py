@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mlsys_lab.kernels import CompileError, CudaKernel, NoFrontEnd, frontend
+from mlsys_lab.kernels import CompileError, CudaKernel, NoFrontEnd, NotSimulated, frontend
+from mlsys_lab.kernels.ptx.machine import Machine
 
 COPY = """extern "C" __global__ void copy(const float* x, float* y, int n) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
@@ -145,3 +146,28 @@ def test_what_goes_wrong_in_the_launch_is_recorded_and_the_launch_returns(case):
     import re
 
     assert re.search(message, report.errors[0].message), report.errors[0].message
+
+
+GRID_SYNC = """#include <cooperative_groups.h>
+extern "C" __global__ void k(float* y) {
+    y[0] = 1;
+    cooperative_groups::this_grid().sync();
+}"""
+
+
+@pytest.mark.skipif(frontend.nvrtc() is None, reason="cooperative_groups.h comes with NVIDIA's compiler")
+def test_a_barrier_of_the_grid_is_an_instruction_that_is_not_simulated():
+    with pytest.raises(NotSimulated, match=r"line 4: mov\.u32 of %envreg2 is not simulated"):
+        CudaKernel(GRID_SYNC)[1, 32](floats())
+
+
+def test_an_error_within_an_instruction_names_it_and_its_line(monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError("as a fault of the machine would be")
+
+    monkeypatch.setattr(Machine, "shuffle", broken)
+    kernel = CudaKernel(
+        'extern "C" __global__ void k(float* y) {\n float v = y[0];\n y[1] = __shfl_sync(~0u, v, 3);\n}'
+    )
+    with pytest.raises(NotSimulated, match=r"line 3: shfl\.sync\.idx\.b32 .*ZeroDivisionError: as a fault"):
+        kernel[1, 32](floats())
