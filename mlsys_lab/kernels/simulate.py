@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 import numpy as np
 
 from mlsys_lab.kernels.ptx.counts import Counts
@@ -10,6 +12,7 @@ from mlsys_lab.kernels.ptx.memory import Arena
 from mlsys_lab.kernels.ptx.order import MOST_BLOCKS, Order
 from mlsys_lab.kernels.ptx.program import Program
 from mlsys_lab.kernels.ptx.races import Found, Race, Shadow
+from mlsys_lab.kernels.ptx.table import NotSimulated, refused
 from mlsys_lab.kernels.report import Report
 from mlsys_lab.kernels.spin import Spinning
 
@@ -58,6 +61,10 @@ def simulate(
             except Stopped as reason:
                 counts.error(reason.kind, reason.line, reason.message)
                 stopped = reason.message
+            except (NotSimulated, MemoryError):
+                raise
+            except Exception as reason:
+                raise (blamed(program, reason) or reason) from reason
             if machine.shadow_shared is not None:
                 races += [raced(machine, machine.shadow_shared, f) for f in machine.shadow_shared.found]
             if stopped:
@@ -67,6 +74,17 @@ def simulate(
     arena.copy_back()
     unique = {(r.space, r.lines, r.kind): r for r in reversed(races)}
     return Report(program, counts, list(unique.values())[::-1], stopped)
+
+
+def blamed(program: Program, error: Exception) -> NotSimulated | None:
+    """An error within the function of a block of code, as one of the instruction that it came from."""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        for block, code in zip(program.blocks, program.code, strict=True):
+            if frame.f_code is code.run.__code__:
+                passed = [int(text[3:]) for text in code.text.split("\n")[:line] if text.startswith(" # ")]
+                one = program.kernel.code[passed[-1] if passed else block.first]
+                return NotSimulated(f"{refused(one)}: {type(error).__name__}: {error}")
+    return None
 
 
 def raced(machine: Machine, shadow: Shadow, found: Found) -> Race:
