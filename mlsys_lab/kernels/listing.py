@@ -65,6 +65,8 @@ def as_text(report: Report) -> str:
         out.append(
             f"{number:>5} {one[0]:>9} {one[1]:>7} {one[2]:>12} {one[3]:>9}  {text.expandtabs(4)}".rstrip()
         )
+    if report.printed:
+        out += ["", "printed:", "".join(report.printed).removesuffix("\n")]
     wrong = problems(report)
     out += ["", *(wrong or ["no error and no race found"]), "", NOT_KNOWN]
     return "\n".join(out)
@@ -112,9 +114,10 @@ def as_html(report: Report) -> str:
     head = "".join(f'<th scope="col">{h}</th>' for h in ("line", *HEADS))
     total = "".join(f"<tr><td>{n}</td><td>{escape(v)}</td></tr>" for n, v in totals(report))
     wrong = "".join(f'<p class="kernel-problem">{escape(p)}</p>' for p in problems(report))
+    printed = f"<p>Printed:</p><pre>{escape(''.join(report.printed))}</pre>" if report.printed else ""
     return (
         f"<style>{STYLE}</style>{wrong or '<p>No error and no race found.</p>'}"
-        f'<table class="kernel-total">{total}</table>'
+        f'{printed}<table class="kernel-total">{total}</table>'
         f'<table class="kernel"><tr>{head}<th scope="col" style="text-align:left">source</th></tr>'
         f"{''.join(rows)}</table>"
         f'<p class="kernel-note">{NOT_KNOWN}</p>'

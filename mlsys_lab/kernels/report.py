@@ -151,7 +151,7 @@ class Report:
             "global_loads": vars(self.global_loads), "global_stores": vars(self.global_stores),
             "shared": vars(self.shared), "flops": self.flops, "instructions": self.instructions,
             "classes": self.classes, "errors": [vars(e) for e in self.errors],
-            "races": [vars(r) for r in self.races], "lines": lines,
+            "races": [vars(r) for r in self.races], "lines": lines, "printed": self.printed,
         }  # fmt: skip
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from mlsys_lab.kernels import CompileError
+from mlsys_lab.kernels import CompileError, CudaKernel
 from mlsys_lab.kernels.frontend import to_cubin
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -122,3 +124,33 @@ def test_of_the_assemblers_log_only_the_errors_are_told():
     with pytest.raises(CompileError, match=r"^ptxas error .* uses too much shared data") as told:
         to_cubin(source)
     assert "info" not in str(told.value)
+
+
+SAYS = """extern "C" __global__ void k(const char* names) {
+    __shared__ char own[4];
+    char mine[3] = {'t', (char)('0' + threadIdx.x), 0};
+    if (threadIdx.x == 0) { own[0] = 'o'; own[1] = 'k'; own[2] = 0; }
+    __syncthreads();
+    printf("%d of %s: %s, %s, %s, %.2f, %zu %c\\n", threadIdx.x,
+        "all", mine, own, names, 0.5, sizeof(1), 'z');
+}"""
+
+
+def test_what_a_kernel_prints_is_printed_and_its_texts_come_from_memory(tmp_path):
+    (tmp_path / "k.cu").write_text(SAYS)
+    said = [f"{i} of all: t{i}, ok, , 0.50, 4 z\n" for i in range(2)]
+    words = ("k.cu", "--block", "2", "--arg", "i8[8]")
+    done = run(tmp_path, *words, "--html", "out.html")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "printed:\n" + "".join(said) in done.stdout
+    assert said[1] in (tmp_path / "out.html").read_text("utf-8")
+    assert json.loads(run(tmp_path, *words, "--json").stdout)["printed"] == said
+    report = CudaKernel(SAYS)[1, 1](np.frombuffer(b"ab\0c", np.int8).copy())
+    assert report.printed == ["0 of all: t0, ok, ab, 0.50, 4 z\n"]
+
+
+def test_a_text_that_is_nowhere_is_told_as_such():
+    source = 'extern "C" __global__ void k(char* y) { printf("%s %d", y + 100000000, 7); }'
+    report = CudaKernel(source)[1, 1](np.zeros(4, np.int8))
+    (said,) = report.printed
+    assert re.fullmatch(r"\(no text at 0x7000[0-9a-f]+\) 7", said)
