@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import traceback
+from typing import Any
 
 import numpy as np
 
+from mlsys_lab.kernels.masks import Masked
 from mlsys_lab.kernels.ptx.counts import Counts
+from mlsys_lab.kernels.ptx.flow import Block
 from mlsys_lab.kernels.ptx.machine import Machine, Stopped
 from mlsys_lab.kernels.ptx.memory import Arena
 from mlsys_lab.kernels.ptx.order import MOST_BLOCKS, Order
@@ -18,6 +21,18 @@ from mlsys_lab.kernels.spin import Spinning
 
 CHUNK = 1 << 16  # lanes that run together
 Triple = tuple[int, int, int]
+
+
+class Watched(Spinning, Masked):
+    """The machine, with what is watched beside memory; a trap stops it."""
+
+    def execute(self, here: int, block: Block) -> Any:
+        guard = super().execute(here, block)
+        if block.closing and block.closing.op[0] == "trap" and len(who := self.current(guard)[0]):
+            line = block.closing.line
+            message = f"line {line}: {self.named(int(who[0]))} runs __trap(), which ends the launch"
+            raise Stopped("trap", line, message)
+        return guard
 
 
 def simulate(
@@ -50,7 +65,7 @@ def simulate(
     with np.errstate(all="ignore"):
         for first in range(0, blocks, per):
             count = min(per, blocks - first)
-            machine = Spinning(program, grid, block, first, count, arena, shared_bytes, counts, data)
+            machine = Watched(program, grid, block, first, count, arena, shared_bytes, counts, data)
             if shared_bytes:
                 machine.shadow_shared = Shadow(len(machine.shared), granule, threads, across=False)
             machine.shadow_global, machine.order = across, order

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import struct
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
+from mlsys_lab.kernels.printf import formatted
 from mlsys_lab.kernels.ptx.code import Access
 from mlsys_lab.kernels.ptx.observe import sectors, wavefronts
 
@@ -68,24 +66,6 @@ class Counts:
             self.errors.append(Error(kind, line, message))
 
     def say(self, form: str, data: bytes, text: Callable[[int], str]) -> None:
-        """One call of printf: C's formats, arguments aligned to their size; `text` of an address for %s."""
-        if len(self.printed) >= MOST_SAID:
-            return
-        at = 0
-
-        def put(match: re.Match[str]) -> str:
-            nonlocal at
-            if match[0] == "%%":
-                return "%"
-            long, letter = set("lzjt") & set(match[2]), match[3]
-            size = 8 if letter in "feEgGps" or long else 4
-            at = -(-at // size) * size
-            whole = "q" if size == 8 else "i"
-            code = "d" if letter in "feEgG" else whole if letter in "dic" else whole.upper()
-            (value,) = struct.unpack_from(f"<{code}", data, at)
-            at += size
-            shown: Any = chr(value & 255) if letter == "c" else text(value) if letter == "s" else value
-            how = {"c": "s", "u": "d", "p": "x"}.get(letter, letter)
-            return f"%{match[1]}{how}" % shown
-
-        self.printed.append(re.sub(r"%([-+ #0]*\d*(?:\.\d+)?)([hlzjt]*)([diuoxXfeEgGcsp%])", put, form))
+        """One call of printf; see `formatted`."""
+        if len(self.printed) < MOST_SAID:
+            self.printed.append(formatted(form, data, text))

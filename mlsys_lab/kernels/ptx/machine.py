@@ -64,10 +64,6 @@ class Machine(TensorCore):
             here = self.choose()
         block = self.program.blocks[here]
         guard = self.execute(here, block)
-        if block.closing and block.closing.op[0] == "trap" and len(who := self.current(guard)[0]):
-            line = block.closing.line
-            message = f"line {line}: {self.named(int(who[0]))} runs __trap(), which ends the launch"
-            raise Stopped("trap", line, message)
         if block.ends == "barrier":
             self.arrive(here, block)
         elif block.ends == "next":
