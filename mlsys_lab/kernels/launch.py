@@ -159,4 +159,6 @@ class Launch:
         arena, data = placed(program, self.kernel.parameters, arguments)
         report = simulate(program, self.grid, self.block, self.shared, arena, data, steps)
         report.source, self.kernel.report = self.kernel.source, report
+        report.launch = f"{self.kernel.name}, grid {self.grid}, block {self.block}"
+        report.launch += f", {self.shared:,} bytes of dynamic shared memory" if self.shared else ""
         return report

@@ -67,7 +67,7 @@ class Masked(Machine):
         assert one is not None
         masks = np.broadcast_to(self.members(here), len(self.place))
         warps = self.place[some] >> 5
-        late: np.ndarray = self.passed[here].reshape(-1, WARP).any(axis=1)
+        late = np.any(self.passed[here].reshape(-1, WARP), axis=1)
         for warp in np.unique(warps[late[warps]]).tolist():
             mine = some[warps == warp]
             mask = int(masks[mine[0]])

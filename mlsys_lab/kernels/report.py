@@ -15,15 +15,16 @@ from mlsys_lab.kernels.ptx.races import Race
 
 @dataclass
 class GlobalAccess:
-    """Requests of warps to global memory and the 32-byte sectors that they touch."""
+    """Requests of warps to global memory, the 32-byte sectors that they touch and the fewest possible."""
 
     requests: int = 0
     sectors: int = 0
     bytes: int = 0
+    fewest: int = 0
 
     @property
     def efficiency(self) -> float:
-        """Bytes that were asked for, of those that the sectors hold."""
+        """Bytes that were asked for, each once in a request, of those that the sectors hold."""
         return self.bytes / (32 * self.sectors) if self.sectors else 1.0
 
 
@@ -68,7 +69,8 @@ class Report:
         lines: by line of the source.
         errors, races: what was wrong.
         printed: what printf said.
-        source: the source, set by the launch, for `__str__` and the notebook.
+        source, launch: the source, and kernel, grid and block, set by the launch, for `__str__` and the
+            notebook; `estimate` of a GPU where somebody set one.
         stopped: why the launch was given up, or "".
     """
 
@@ -77,6 +79,7 @@ class Report:
         self.races = [r for r in races if r.kind != "same-value"]
         self.same_value_writes = [r for r in races if r.kind == "same-value"]
         self.printed, self.stopped, self.source = counts.printed, stopped, ""
+        self.launch, self.estimate = "", None
         self.global_loads, self.global_stores, self.shared = GlobalAccess(), GlobalAccess(), SharedAccess()
         self.lines: dict[int, Line] = {}
         self.classes: dict[str, int] = {}
@@ -114,6 +117,7 @@ class Report:
                 total.requests += one.requests
                 total.sectors += one.sectors
                 total.bytes += one.bytes
+                total.fewest += one.fewest
         elif one.space == "shared":
             for shared in (self.shared, line.shared):
                 shared.requests += one.requests
@@ -152,6 +156,7 @@ class Report:
             "shared": vars(self.shared), "flops": self.flops, "instructions": self.instructions,
             "classes": self.classes, "errors": [vars(e) for e in self.errors],
             "races": [vars(r) for r in self.races], "lines": lines, "printed": self.printed,
+            "launch": self.launch, "same_value_writes": [vars(r) for r in self.same_value_writes],
         }  # fmt: skip
 
 

@@ -45,7 +45,7 @@ def test_it_prints_the_report_as_text_json_and_html(tmp_path):
     assert "no error and no race found" in done.stdout
     done = run(tmp_path, *shape, "--json", "--html", "out.html")
     found = json.loads(done.stdout)
-    assert found["global_loads"] == {"requests": 64, "sectors": 250, "bytes": 8000}
+    assert found["global_loads"] == {"requests": 64, "sectors": 250, "bytes": 8000, "fewest": 250}
     assert found["global_stores"]["sectors"] == 125
     assert found["flops"] == 2000
     assert "y[i] += a * x[i];" in (tmp_path / "out.html").read_text("utf-8")
@@ -59,8 +59,11 @@ def test_for_a_gpu_it_adds_occupancy_from_machine_code_and_a_roofline_that_is_ca
     assert 0 < found["registers"] <= 32
     assert found["occupancy"] == 1
     assert found["model_time_s"] == pytest.approx(375 * 32 / 3350e9)
-    text = run(tmp_path, *shape).stdout
+    text = run(tmp_path, *shape, "--html", "out.html").stdout
     assert "model: at least" in text
+    page = (tmp_path / "out.html").read_text("utf-8")
+    assert "on H100: " in page
+    assert "model: at least" in page
     assert "bound by memory" in text
 
 

@@ -10,14 +10,19 @@ import numpy as np
 
 from mlsys_lab.kernels.printf import formatted
 from mlsys_lab.kernels.ptx.code import Access
-from mlsys_lab.kernels.ptx.observe import sectors, wavefronts
+from mlsys_lab.kernels.ptx.observe import SECTOR, alike, sectors, wavefronts
 
 MOST_SAID = 10_000
 
 
 @dataclass
 class Traffic:
-    """Requests of one instruction: of warps, what they cost, and the bytes that lanes asked for."""
+    """Requests of one instruction: of warps, what they cost, and what they asked for of global memory.
+
+    Attributes:
+        bytes: what several lanes of a request ask for counts once.
+        fewest: sectors that could hold them.
+    """
 
     access: Access
     space: str
@@ -26,6 +31,22 @@ class Traffic:
     wavefronts: int = 0
     ideal: int = 0
     bytes: int = 0
+    fewest: int = 0
+
+
+def distinct(rows: np.ndarray, size: int) -> tuple[int, int]:
+    """Bytes that requests ask for, each once, and the fewest sectors that could hold them.
+
+    Args:
+        rows: (warps, 32) byte addresses, -1 where a lane is off.
+        size: bytes of an access.
+    """
+    same = len(rows) > 1 and rows.min() >= 0 and alike(rows, 1)
+    found = np.sort(rows[:1] if same else rows, axis=1)
+    new = np.diff(found, axis=1, prepend=-1) > 0
+    each = np.count_nonzero(new, axis=1) * size
+    times = len(rows) if same else 1
+    return int(each.sum()) * times, int((-(-each // SECTOR)).sum()) * times
 
 
 @dataclass(frozen=True)
@@ -50,10 +71,12 @@ class Counts:
     def request(self, access: Access, space: str, rows: np.ndarray) -> None:
         """Count a memory instruction of some warps."""
         one = self.traffic.setdefault((access.index, space), Traffic(access, space))
-        one.bytes += int(np.count_nonzero(rows >= 0)) * access.size
         if space == "global":
             requests, cost = sectors(rows)
             one.sectors += cost
+            asked, fewest = distinct(rows, access.size)
+            one.bytes += asked
+            one.fewest += fewest
         else:
             requests, cost, ideal = wavefronts(rows, access.size)
             one.wavefronts += cost

@@ -57,7 +57,9 @@ class Machine(TensorCore):
         self.steps += 1
         if self.steps > self.limit:
             line = self.line_of(self.together if self.together >= 0 else int(self.at[0]))
-            raise Stopped("step_limit", line, f"no end within {self.limit:,} steps: an infinite loop?")
+            raise Stopped(
+                "step_limit", line, f"line {line}: no end within {self.limit:,} steps: an infinite loop?"
+            )
         if self.together >= 0:
             self.rows, here = None, self.together
         else:
