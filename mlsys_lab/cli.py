@@ -143,9 +143,8 @@ def kernel(
         report = launch(*(argument(a, i) for i, a in enumerate(arg or [])))
         assert report is not None
         threads = launch.block[0] * launch.block[1] * launch.block[2]
-        report.estimate = there = (
-            estimate(made.source, made.name, threads, shared, report, gpu) if gpu else None
-        )
+        there = estimate(made.source, made.name, threads, shared, report, gpu) if gpu else None
+        report.estimate = there
     except (CompileError, NoFrontEnd, NotSimulated, TypeError, ValueError) as error:
         raise _usage()(" ".join(f"{file}: {error}".split())) from None
     if html is not None:

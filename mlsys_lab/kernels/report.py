@@ -79,7 +79,8 @@ class Report:
         self.races = [r for r in races if r.kind != "same-value"]
         self.same_value_writes = [r for r in races if r.kind == "same-value"]
         self.printed, self.stopped, self.source = counts.printed, stopped, ""
-        self.launch, self.estimate = "", None
+        self.launch = ""
+        self.estimate: Any = None
         self.global_loads, self.global_stores, self.shared = GlobalAccess(), GlobalAccess(), SharedAccess()
         self.lines: dict[int, Line] = {}
         self.classes: dict[str, int] = {}
