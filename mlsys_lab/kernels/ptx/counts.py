@@ -41,12 +41,9 @@ def distinct(rows: np.ndarray, size: int) -> tuple[int, int]:
         rows: (warps, 32) byte addresses, -1 where a lane is off.
         size: bytes of an access.
     """
-    same = len(rows) > 1 and rows.min() >= 0 and alike(rows, 1)
-    found = np.sort(rows[:1] if same else rows, axis=1)
-    new = np.diff(found, axis=1, prepend=-1) > 0
-    each = np.count_nonzero(new, axis=1) * size
-    times = len(rows) if same else 1
-    return int(each.sum()) * times, int((-(-each // SECTOR)).sum()) * times
+    found = np.sort(rows, axis=1)
+    each = np.count_nonzero(np.diff(found, axis=1, prepend=-1), axis=1) * size
+    return int(each.sum()), int((-(-each // SECTOR)).sum())
 
 
 @dataclass(frozen=True)
@@ -72,11 +69,14 @@ class Counts:
         """Count a memory instruction of some warps."""
         one = self.traffic.setdefault((access.index, space), Traffic(access, space))
         if space == "global":
-            requests, cost = sectors(rows)
-            one.sectors += cost
-            asked, fewest = distinct(rows, access.size)
-            one.bytes += asked
-            one.fewest += fewest
+            same = len(rows) > 1 and rows.min() >= 0 and alike(rows, SECTOR)
+            times = len(rows) if same else 1
+            requests, cost = sectors(rows[:1] if same else rows)
+            asked, fewest = distinct(rows[:1] if same else rows, access.size)
+            one.sectors += cost * times
+            one.bytes += asked * times
+            one.fewest += fewest * times
+            requests *= times
         else:
             requests, cost, ideal = wavefronts(rows, access.size)
             one.wavefronts += cost
