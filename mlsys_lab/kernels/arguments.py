@@ -78,7 +78,11 @@ def number(kernel: str, value: Any, parameter: Variable, one: Parameter) -> byte
         wants = f"an array of {one.pointed}" if one.pointed else "a number"
         raise TypeError(f"{one.name} of {kernel} takes {wants}, got {type(value).__name__}")
     if parameter.kind in ("f32", "f64"):
-        return struct.pack("<f" if parameter.kind == "f32" else "<d", float(value))
+        try:
+            return struct.pack("<f" if parameter.kind == "f32" else "<d", float(value))
+        except OverflowError:
+            what = f"{one.name} of {kernel} is a float, which holds less than 3.5e38"
+            raise TypeError(f"{what}, got {value}: declare it double") from None
     if isinstance(value, float | np.floating) and not float(value).is_integer():
         raise TypeError(f"{one.name} of {kernel} is an integer, got {value}")
     whole, bits = int(value), 8 * parameter.size

@@ -15,17 +15,22 @@ from mlsys_lab.kernels.ptx.races import Race
 
 @dataclass
 class GlobalAccess:
-    """Requests of warps to global memory, the 32-byte sectors that they touch and the fewest possible."""
+    """Requests of warps to global memory, the 32-byte sectors that they touch and the fewest possible.
+
+    Attributes:
+        bytes: of all lanes; in `distinct` what several lanes of a request ask for counts once.
+    """
 
     requests: int = 0
     sectors: int = 0
     bytes: int = 0
+    distinct: int = 0
     fewest: int = 0
 
     @property
     def efficiency(self) -> float:
         """Bytes that were asked for, each once in a request, of those that the sectors hold."""
-        return self.bytes / (32 * self.sectors) if self.sectors else 1.0
+        return self.distinct / (32 * self.sectors) if self.sectors else 1.0
 
 
 @dataclass
@@ -118,6 +123,7 @@ class Report:
                 total.requests += one.requests
                 total.sectors += one.sectors
                 total.bytes += one.bytes
+                total.distinct += one.distinct
                 total.fewest += one.fewest
         elif one.space == "shared":
             for shared in (self.shared, line.shared):

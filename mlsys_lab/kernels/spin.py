@@ -150,7 +150,7 @@ class Spinning(Machine):
         here = int(look.at[np.argmax(look.came & look.ran)])
         reads = [one.line for one in self.code_of(here) if one.op[0] in ("atom", "ld")]
         line = reads[0] if reads else self.line_of(here)
-        message = f"threads spin in line {line} on what nobody changes: there is no end"
+        message = f"threads spin in line {line} on what nobody changes: an infinite loop"
         raise Stopped("step_limit", line, message)
 
 

@@ -45,7 +45,8 @@ def test_it_prints_the_report_as_text_json_and_html(tmp_path):
     assert "no error and no race found" in done.stdout
     done = run(tmp_path, *shape, "--json", "--html", "out.html")
     found = json.loads(done.stdout)
-    assert found["global_loads"] == {"requests": 64, "sectors": 250, "bytes": 8000, "fewest": 250}
+    loads = {"requests": 64, "sectors": 250, "bytes": 8000, "distinct": 8000, "fewest": 250}
+    assert found["global_loads"] == loads
     assert found["global_stores"]["sectors"] == 125
     assert found["flops"] == 2000
     assert "y[i] += a * x[i];" in (tmp_path / "out.html").read_text("utf-8")

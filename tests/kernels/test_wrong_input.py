@@ -88,6 +88,11 @@ CASES = {
         TypeError,
         "n of copy is an integer, got nan",
     ),
+    "more than a float holds": (
+        lambda: CudaKernel(COPY.replace("int n", "float n"))[1, 32](floats(), floats(), 1e39),
+        TypeError,
+        r"n of copy is a float, which holds less than 3\.5e38, got 1e\+39: declare it double",
+    ),
     "fractions of blocks": (
         lambda: CudaKernel(COPY)[1.9, 4.7],
         TypeError,

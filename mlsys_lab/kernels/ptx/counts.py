@@ -17,10 +17,10 @@ MOST_SAID = 10_000
 
 @dataclass
 class Traffic:
-    """Requests of one instruction: of warps, what they cost, and what they asked for of global memory.
+    """Requests of one instruction: of warps, what they cost, and what they asked for.
 
     Attributes:
-        bytes: what several lanes of a request ask for counts once.
+        bytes: of all lanes; in `distinct` what several lanes of a request ask for counts once.
         fewest: sectors that could hold them.
     """
 
@@ -31,6 +31,7 @@ class Traffic:
     wavefronts: int = 0
     ideal: int = 0
     bytes: int = 0
+    distinct: int = 0
     fewest: int = 0
 
 
@@ -68,13 +69,14 @@ class Counts:
     def request(self, access: Access, space: str, rows: np.ndarray) -> None:
         """Count a memory instruction of some warps."""
         one = self.traffic.setdefault((access.index, space), Traffic(access, space))
+        one.bytes += int(np.count_nonzero(rows >= 0)) * access.size
         if space == "global":
             same = len(rows) > 1 and rows.min() >= 0 and alike(rows, SECTOR)
             times = len(rows) if same else 1
             requests, cost = sectors(rows[:1] if same else rows)
             asked, fewest = distinct(rows[:1] if same else rows, access.size)
             one.sectors += cost * times
-            one.bytes += asked * times
+            one.distinct += asked * times
             one.fewest += fewest * times
             requests *= times
         else:
