@@ -148,8 +148,9 @@ class Spinning(Machine):
 
     def give_up(self, look: Look) -> None:
         here = int(look.at[np.argmax(look.came & look.ran)])
-        reads = [one.line for one in self.code_of(here) if one.op[0] in ("atom", "ld")]
-        line = reads[0] if reads else self.line_of(here)
+        while self.program.blocks[here].ends == "next":
+            here = self.program.blocks[here].after
+        line = self.code_of(here)[-1].line  # of the branch back, as a rule
         message = f"threads spin in line {line} on what nobody changes: an infinite loop"
         raise Stopped("step_limit", line, message)
 
