@@ -133,17 +133,18 @@ def kernel(
 
     from mlsys_lab.kernels import CompileError, CudaKernel, NoFrontEnd, NotSimulated
     from mlsys_lab.kernels.command import argument, sizes
-    from mlsys_lab.kernels.estimate import estimate
+    from mlsys_lab.kernels.estimate import architecture, estimate
 
     if not file.is_file():
         raise _usage()(f"{file} is not there: name a file with CUDA C++")
     try:
-        made = CudaKernel(file, name)
+        made = CudaKernel(file, name, arch=architecture(gpu)) if gpu else CudaKernel(file, name)
         launch = made[sizes(grid, "grid"), sizes(block, "block"), shared]
         report = launch(*(argument(a, i) for i, a in enumerate(arg or [])))
         assert report is not None
         threads = launch.block[0] * launch.block[1] * launch.block[2]
         there = estimate(made.source, made.name, threads, shared, report, gpu) if gpu else None
+        report.estimate = there
     except (CompileError, NoFrontEnd, NotSimulated, TypeError, ValueError) as error:
         raise _usage()(" ".join(f"{file}: {error}".split())) from None
     if html is not None:

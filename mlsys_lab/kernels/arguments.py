@@ -78,7 +78,29 @@ def number(kernel: str, value: Any, parameter: Variable, one: Parameter) -> byte
         wants = f"an array of {one.pointed}" if one.pointed else "a number"
         raise TypeError(f"{one.name} of {kernel} takes {wants}, got {type(value).__name__}")
     if parameter.kind in ("f32", "f64"):
-        return struct.pack("<f" if parameter.kind == "f32" else "<d", float(value))
-    if float(value) != int(value):
+        try:
+            return struct.pack("<f" if parameter.kind == "f32" else "<d", float(value))
+        except OverflowError:
+            what = f"{one.name} of {kernel} is a float, which holds less than 3.5e38"
+            raise TypeError(f"{what}, got {value}: declare it double") from None
+    if isinstance(value, float | np.floating) and not float(value).is_integer():
         raise TypeError(f"{one.name} of {kernel} is an integer, got {value}")
-    return (int(value) & ((1 << 8 * parameter.size) - 1)).to_bytes(parameter.size, "little")
+    whole, bits = int(value), 8 * parameter.size
+    least, most = limits(one.kind) or (-(1 << bits - 1), (1 << bits) - 1)
+    if not least <= whole <= most:
+        fits = [kind for kind in WIDER if (low := limits(kind)) and low[0] <= whole <= low[1]]
+        fix = f"declare it {fits[0]}" if fits else "no integer type holds it"
+        article = "an" if one.kind[:1] in ("i", "u") else "a"
+        kind = f"{article} {one.kind}" if limits(one.kind) else f"{bits} bits"
+        raise TypeError(f"{one.name} of {kernel} is {kind}, from {least} to {most}, got {value}: {fix}")
+    return (whole & ((1 << bits) - 1)).to_bytes(parameter.size, "little")
+
+
+#: What a parameter can be declared that is too narrow for its value, the narrowest first.
+WIDER = ("int", "unsigned", "long long", "unsigned long long")
+
+
+def limits(kind: str) -> tuple[int, int] | None:
+    """The least and the largest value of an integer type of CUDA C++; None for others."""
+    dtype = np.dtype(SCALARS.get(kind, np.void))
+    return (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)) if dtype.kind in "iu" else None

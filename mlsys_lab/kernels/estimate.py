@@ -61,6 +61,17 @@ class Estimate:
         }
 
 
+def architecture(gpu: str) -> str:
+    """What a GPU's kernels are compiled for.
+
+    Raises:
+        ValueError: an unknown GPU; lists the names.
+    """
+    if gpu not in GPUS:
+        raise ValueError(f"there is no GPU {gpu!r} here; there are: {', '.join(GPUS)}")
+    return GPUS[gpu].arch
+
+
 def estimate(source: str, name: str, threads: int, dynamic_shared: int, report: Report, gpu: str) -> Estimate:
     """Estimate a launch that ran on the simulator.
 
@@ -73,15 +84,19 @@ def estimate(source: str, name: str, threads: int, dynamic_shared: int, report: 
         gpu: one of `resources.GPUS`.
 
     Raises:
-        ValueError: an unknown GPU; lists the names.
+        ValueError: an unknown GPU; lists the names. Or one that holds no block of the launch.
         CompileError, NoFrontEnd: as `to_cubin`.
     """
-    if gpu not in GPUS:
-        raise ValueError(f"there is no GPU {gpu!r} here; there are: {', '.join(GPUS)}")
-    has, device = resources(source, GPUS[gpu].arch)[name], DEVICES[gpu]
+    has, device = resources(source, architecture(gpu))[name], DEVICES[gpu]
     shared = has.shared_bytes + dynamic_shared
     limits = blocks_resident(GPUS[gpu], threads, has.registers, shared)
     least = min(limits.values())
+    if not least:
+        short = " and ".join(what for what, n in limits.items() if not n)
+        raise ValueError(
+            f"no block of {threads} threads of {name} fits on a multiprocessor of {gpu}: too little for it "
+            f"is {short} ({has.registers} registers a thread, {shared:,} bytes shared); take fewer threads"
+        )
     moved = 32 * (report.global_loads.sectors + report.global_stores.sectors)
     return Estimate(
         device,

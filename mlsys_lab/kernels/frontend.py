@@ -170,7 +170,10 @@ def text_of(library: ctypes.CDLL, program: ctypes.c_void_p, what: str) -> bytes:
 def first_error(log: str) -> str:
     """The compiler's errors, each as `line N: what`."""
     found = re.findall(rf"{re.escape(FILE)}[(:](\d+)\)?[^\n]*?error: ([^\n]+)", log)
-    return "; ".join(f"line {line}: {what.strip()}" for line, what in found[:3]) or log.strip()[:500]
+    if found:
+        return "; ".join(f"line {line}: {what.strip()}" for line, what in found[:3])
+    told = [line.strip(" \0") for line in log.splitlines() if "error" in line]  # ptxas tells much else
+    return "; ".join(told[:3]) or log.strip()[:500]
 
 
 def by_clang(source: str, arch: str) -> bytes:

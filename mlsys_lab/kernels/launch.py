@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mlsys_lab.kernels.arguments import placed
 from mlsys_lab.kernels.frontend import CompileError, to_ptx
 from mlsys_lab.kernels.gpu import run_on_gpu
@@ -20,6 +22,7 @@ MOST_THREADS = 1024
 MOST_GRID = (2**31 - 1, 65_535, 65_535)
 #: KiB of shared memory that a block may have (CUDA C++ Programming Guide, table "Technical Specifications").
 SHARED_KIB = {"sm_70": 96, "sm_75": 64, "sm_80": 163, "sm_86": 99, "sm_89": 99, "sm_90": 227, "sm_100": 227}
+MOST_STATIC = 48 << 10  # bytes that the source itself may fix, everywhere: the same table
 STEPS = 2_000_000
 #: Instructions that architectures of an "a" alone have, by their first word.
 OWN = ("wgmma", "setmaxnreg", "tcgen05")
@@ -37,6 +40,7 @@ class CudaKernel:
         report: of the last launch on the simulator.
 
     Raises:
+        TypeError: the source is neither.
         CompileError: the source does not compile; the compiler's own line.
         ValueError: there is no kernel of that name; lists the names.
         NotSimulated: it uses an instruction that the simulator does not know; names it and its line. For an
@@ -44,6 +48,9 @@ class CudaKernel:
     """
 
     def __init__(self, source: str | Path, name: str = "", *, arch: str = "sm_80") -> None:
+        if not isinstance(source, str | Path):
+            got = type(source).__name__
+            raise TypeError(f"the source is CUDA C++ as text, or the path of a file, got {got}")
         self.source = Path(source).read_text(encoding="utf-8") if isinstance(source, Path) else source
         self.arch = arch
         self.module: Module = parse(to_ptx(self.source, arch))
@@ -79,12 +86,23 @@ class CudaKernel:
         if not isinstance(shape, tuple) or len(shape) not in (2, 3):
             raise ValueError("a launch is kernel[grid, block] or kernel[grid, block, shared_bytes]")
         grid, block, *shared = shape
+        if shared and not isinstance(shared[0], int | np.integer):
+            raise TypeError(f"shared_bytes is a whole number, got {shared[0]!r}")
         return Launch(self, triple(grid), triple(block), int(shared[0]) if shared else 0)
 
 
 def triple(size: Any) -> tuple[int, int, int]:
-    """Sizes along x, y, z; what is left out is 1."""
-    sizes = tuple(int(n) for n in (size if isinstance(size, tuple | list) else (size,)))
+    """Sizes along x, y, z; what is left out is 1.
+
+    Raises:
+        ValueError: more than three sizes.
+        TypeError: one that is no whole number.
+    """
+    given = size if isinstance(size, tuple | list) else (size,)
+    for n in given:
+        if not isinstance(n, int | np.integer):
+            raise TypeError(f"a grid or block has whole sizes, got {n!r}: write n // 256 or (n + 255) // 256")
+    sizes = tuple(int(n) for n in given)
     if not 1 <= len(sizes) <= 3:
         raise ValueError(f"a grid or block has 1 to 3 sizes, got {sizes}")
     x, y, z = (*sizes, 1, 1)[:3]
@@ -104,6 +122,12 @@ class Launch:
         if min(grid) < 1 or any(n > most for n, most in zip(grid, MOST_GRID, strict=True)):
             raise ValueError(f"a grid has 1 to {MOST_GRID} blocks along x, y, z, got {grid}")
         most = SHARED_KIB.get(kernel.arch.rstrip("a"), 99) << 10
+        fixed = 0 if kernel.refused else kernel.program.static_shared
+        if fixed > MOST_STATIC:
+            raise ValueError(
+                f"{kernel.name} has {fixed} bytes of static shared memory, at most {MOST_STATIC} are "
+                "allowed: make it dynamic, extern __shared__ float s[], and launch kernel[grid, block, bytes]"
+            )
         asked = shared if kernel.refused else kernel.program.shared_bytes(shared)
         if shared < 0 or asked > most:
             raise ValueError(
@@ -135,4 +159,6 @@ class Launch:
         arena, data = placed(program, self.kernel.parameters, arguments)
         report = simulate(program, self.grid, self.block, self.shared, arena, data, steps)
         report.source, self.kernel.report = self.kernel.source, report
+        report.launch = f"{self.kernel.name}, grid {self.grid}, block {self.block}"
+        report.launch += f", {self.shared:,} bytes of dynamic shared memory" if self.shared else ""
         return report

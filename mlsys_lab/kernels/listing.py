@@ -22,6 +22,8 @@ def totals(report: Report) -> list[tuple[str, str]]:
     shared = report.shared
 
     def moved(x: Any) -> str:
+        if not x.requests:
+            return "-"
         return f"{x.requests:,} requests, {x.sectors:,} sectors, {x.efficiency:.0%} of their bytes used"
 
     taken = f"{shared.requests:,} requests, {shared.wavefronts:,} wavefronts, {shared.conflicts:,} conflicts"
@@ -57,7 +59,8 @@ HEADS = ("instr.", "active", "sectors/req.", "conflicts")
 
 def as_text(report: Report) -> str:
     """The report for a terminal."""
-    out = [f"{name:18} {value}" for name, value in totals(report)]
+    out = [report.launch, ""] if report.launch else []
+    out += [f"{name:18} {value}" for name, value in totals(report)]
     out += ["", f"{'':>5} {HEADS[0]:>9} {HEADS[1]:>7} {HEADS[2]:>12} {HEADS[3]:>9}"]
     for number, text in enumerate(report.source.splitlines(), 1):
         found = report.lines.get(number)
@@ -65,6 +68,8 @@ def as_text(report: Report) -> str:
         out.append(
             f"{number:>5} {one[0]:>9} {one[1]:>7} {one[2]:>12} {one[3]:>9}  {text.expandtabs(4)}".rstrip()
         )
+    if report.printed:
+        out += ["", "printed:", "".join(report.printed).removesuffix("\n")]
     wrong = problems(report)
     out += ["", *(wrong or ["no error and no race found"]), "", NOT_KNOWN]
     return "\n".join(out)
@@ -77,6 +82,7 @@ STYLE = """
 .kernel td.number { color: #595959 }
 .kernel th { color: #444; font-weight: 600; text-align: right }
 .kernel-problem { color: #8a1c00; font: 14px/1.5 sans-serif; margin: .2em 0 }
+.kernel-launch { font: 600 14px/1.5 sans-serif; color: #111; margin: .2em 0 }
 .kernel-total { font: 14px/1.5 sans-serif; border-collapse: collapse; margin: .4em 0; color: #111;
   background: #fff }
 .kernel-total td { padding: 0 .8em 0 0; text-align: left }
@@ -93,11 +99,14 @@ def heat(value: float, most: float) -> str:
 
 
 def as_html(report: Report) -> str:
-    """The report for a notebook: annotated source, the dearest cells warm; what it says needs no colour."""
+    """The report for a notebook: annotated source, the dearest cells warm; what it says needs no colour.
+
+    Sectors are warm as far as they are more than the fewest that could hold what was asked for.
+    """
     measures: list[Callable[[Line], float]] = [
         lambda x: x.instructions,
         lambda x: 1 - x.active if x.instructions else 0,
-        lambda x: x.loads.sectors + x.stores.sectors,
+        lambda x: x.loads.sectors - x.loads.fewest + x.stores.sectors - x.stores.fewest,
         lambda x: x.shared.conflicts,
     ]
     most = [max((m(x) for x in report.lines.values()), default=0) for m in measures]
@@ -111,11 +120,15 @@ def as_html(report: Report) -> str:
         rows.append(f'<tr><td class="number">{number}</td>{marked}{code}</tr>')
     head = "".join(f'<th scope="col">{h}</th>' for h in ("line", *HEADS))
     total = "".join(f"<tr><td>{n}</td><td>{escape(v)}</td></tr>" for n, v in totals(report))
+    launch = f'<p class="kernel-launch">{escape(report.launch)}</p>' if report.launch else ""
     wrong = "".join(f'<p class="kernel-problem">{escape(p)}</p>' for p in problems(report))
+    same = "".join(f'<p class="kernel-note">{escape(r.message)}</p>' for r in report.same_value_writes)
+    estimated = f"<p>{escape(str(report.estimate))}</p>" if report.estimate else ""
+    printed = f"<p>Printed:</p><pre>{escape(''.join(report.printed))}</pre>" if report.printed else ""
     return (
-        f"<style>{STYLE}</style>{wrong or '<p>No error and no race found.</p>'}"
-        f'<table class="kernel-total">{total}</table>'
+        f"<style>{STYLE}</style>{launch}{wrong or '<p>No error and no race found.</p>'}"
+        f'{printed}<table class="kernel-total">{total}</table>'
         f'<table class="kernel"><tr>{head}<th scope="col" style="text-align:left">source</th></tr>'
         f"{''.join(rows)}</table>"
-        f'<p class="kernel-note">{NOT_KNOWN}</p>'
+        f'{estimated}{same}<p class="kernel-note">{NOT_KNOWN}</p>'
     )

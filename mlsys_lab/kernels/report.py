@@ -15,16 +15,22 @@ from mlsys_lab.kernels.ptx.races import Race
 
 @dataclass
 class GlobalAccess:
-    """Requests of warps to global memory and the 32-byte sectors that they touch."""
+    """Requests of warps to global memory, the 32-byte sectors that they touch and the fewest possible.
+
+    Attributes:
+        bytes: of all lanes; in `distinct` what several lanes of a request ask for counts once.
+    """
 
     requests: int = 0
     sectors: int = 0
     bytes: int = 0
+    distinct: int = 0
+    fewest: int = 0
 
     @property
     def efficiency(self) -> float:
-        """Bytes that were asked for, of those that the sectors hold."""
-        return self.bytes / (32 * self.sectors) if self.sectors else 1.0
+        """Bytes that were asked for, each once in a request, of those that the sectors hold."""
+        return self.distinct / (32 * self.sectors) if self.sectors else 1.0
 
 
 @dataclass
@@ -68,7 +74,8 @@ class Report:
         lines: by line of the source.
         errors, races: what was wrong.
         printed: what printf said.
-        source: the source, set by the launch, for `__str__` and the notebook.
+        source, launch: the source, and kernel, grid and block, set by the launch, for `__str__` and the
+            notebook; `estimate` of a GPU where somebody set one.
         stopped: why the launch was given up, or "".
     """
 
@@ -77,6 +84,8 @@ class Report:
         self.races = [r for r in races if r.kind != "same-value"]
         self.same_value_writes = [r for r in races if r.kind == "same-value"]
         self.printed, self.stopped, self.source = counts.printed, stopped, ""
+        self.launch = ""
+        self.estimate: Any = None
         self.global_loads, self.global_stores, self.shared = GlobalAccess(), GlobalAccess(), SharedAccess()
         self.lines: dict[int, Line] = {}
         self.classes: dict[str, int] = {}
@@ -114,6 +123,8 @@ class Report:
                 total.requests += one.requests
                 total.sectors += one.sectors
                 total.bytes += one.bytes
+                total.distinct += one.distinct
+                total.fewest += one.fewest
         elif one.space == "shared":
             for shared in (self.shared, line.shared):
                 shared.requests += one.requests
@@ -151,7 +162,8 @@ class Report:
             "global_loads": vars(self.global_loads), "global_stores": vars(self.global_stores),
             "shared": vars(self.shared), "flops": self.flops, "instructions": self.instructions,
             "classes": self.classes, "errors": [vars(e) for e in self.errors],
-            "races": [vars(r) for r in self.races], "lines": lines,
+            "races": [vars(r) for r in self.races], "lines": lines, "printed": self.printed,
+            "launch": self.launch, "same_value_writes": [vars(r) for r in self.same_value_writes],
         }  # fmt: skip
 
 

@@ -23,11 +23,12 @@ SCALARS = {
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter: its name, what it points at ("" for a value), and whether it may be written through."""
+    """One parameter: its name, what it points at ("" for a value), is it read only, its type."""
 
     name: str
     pointed: str = ""
     constant: bool = False
+    kind: str = ""
 
 
 def parameters(source: str, kernel: str) -> list[Parameter]:
@@ -49,5 +50,6 @@ def parameters(source: str, kernel: str) -> list[Parameter]:
             return []
         kind = " ".join(words[: name.start()].replace("*", " ").split())
         pointer = "*" in words or bool(name[2])
-        out.append(Parameter(name[1], kind if pointer else "", bool(re.match(r"\s*const\b", text))))
+        constant = bool(re.match(r"\s*const\b", text))
+        out.append(Parameter(name[1], kind if pointer else "", constant, kind))
     return out

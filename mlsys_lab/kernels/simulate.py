@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import traceback
+from typing import Any
+
 import numpy as np
 
+from mlsys_lab.kernels.masks import Masked
 from mlsys_lab.kernels.ptx.counts import Counts
+from mlsys_lab.kernels.ptx.flow import Block
 from mlsys_lab.kernels.ptx.machine import Machine, Stopped
 from mlsys_lab.kernels.ptx.memory import Arena
 from mlsys_lab.kernels.ptx.order import Order
 from mlsys_lab.kernels.ptx.program import Program
 from mlsys_lab.kernels.ptx.races import Found, Shadow
+from mlsys_lab.kernels.ptx.table import NotSimulated, refused
 from mlsys_lab.kernels.race import Race
 from mlsys_lab.kernels.report import Report
+from mlsys_lab.kernels.spin import Spinning
 
 CHUNK = 1 << 16  # lanes that run together
 Triple = tuple[int, int, int]
+
+
+class Watched(Spinning, Masked):
+    """The machine, with what is watched beside memory; a trap stops it."""
+
+    def execute(self, here: int, block: Block) -> Any:
+        guard = super().execute(here, block)
+        if block.closing and block.closing.op[0] == "trap" and len(who := self.current(guard)[0]):
+            line = block.closing.line
+            message = f"line {line}: {self.named(int(who[0]))} runs __trap(), which ends the launch"
+            raise Stopped("trap", line, message)
+        return guard
 
 
 def simulate(
@@ -45,7 +64,7 @@ def simulate(
     with np.errstate(all="ignore"):
         for first in range(0, blocks, per):
             count = min(per, blocks - first)
-            machine = Machine(program, grid, block, first, count, arena, shared_bytes, counts, data)
+            machine = Watched(program, grid, block, first, count, arena, shared_bytes, counts, data)
             if shared_bytes:
                 machine.shadow_shared = Shadow(len(machine.shared), granule, threads, False, order)
             machine.shadow_global, machine.order = across, order
@@ -56,6 +75,10 @@ def simulate(
             except Stopped as reason:
                 counts.error(reason.kind, reason.line, reason.message)
                 stopped = reason.message
+            except (NotSimulated, MemoryError):
+                raise
+            except Exception as reason:
+                raise (blamed(program, reason) or reason) from reason
             if machine.shadow_shared is not None:
                 races += [raced(machine, machine.shadow_shared, f) for f in machine.shadow_shared.found]
             if stopped:
@@ -65,6 +88,17 @@ def simulate(
     arena.copy_back()
     unique = {(r.space, r.lines, r.kind): r for r in reversed(races)}
     return Report(program, counts, list(unique.values())[::-1], stopped)
+
+
+def blamed(program: Program, error: Exception) -> NotSimulated | None:
+    """An error within the function of a block of code, as one of the instruction that it came from."""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        for block, code in zip(program.blocks, program.code, strict=True):
+            if frame.f_code is code.run.__code__:
+                passed = [int(text[3:]) for text in code.text.split("\n")[:line] if text.startswith(" # ")]
+                one = program.kernel.code[passed[-1] if passed else block.first]
+                return NotSimulated(f"{refused(one)}: {type(error).__name__}: {error}")
+    return None
 
 
 def raced(machine: Machine, shadow: Shadow, found: Found) -> Race:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from mlsys_lab.kernels import CompileError, CudaKernel
+from mlsys_lab.kernels.frontend import to_cubin
 
 ROOT = Path(__file__).resolve().parents[2]
 MAIN = "import sys; sys.argv[0] = 'mlsys-lab'; from mlsys_lab.cli import main; main()"
@@ -40,7 +45,8 @@ def test_it_prints_the_report_as_text_json_and_html(tmp_path):
     assert "no error and no race found" in done.stdout
     done = run(tmp_path, *shape, "--json", "--html", "out.html")
     found = json.loads(done.stdout)
-    assert found["global_loads"] == {"requests": 64, "sectors": 250, "bytes": 8000}
+    loads = {"requests": 64, "sectors": 250, "bytes": 8000, "distinct": 8000, "fewest": 250}
+    assert found["global_loads"] == loads
     assert found["global_stores"]["sectors"] == 125
     assert found["flops"] == 2000
     assert "y[i] += a * x[i];" in (tmp_path / "out.html").read_text("utf-8")
@@ -54,8 +60,11 @@ def test_for_a_gpu_it_adds_occupancy_from_machine_code_and_a_roofline_that_is_ca
     assert 0 < found["registers"] <= 32
     assert found["occupancy"] == 1
     assert found["model_time_s"] == pytest.approx(375 * 32 / 3350e9)
-    text = run(tmp_path, *shape).stdout
+    text = run(tmp_path, *shape, "--html", "out.html").stdout
     assert "model: at least" in text
+    page = (tmp_path / "out.html").read_text("utf-8")
+    assert "on H100: " in page
+    assert "model: at least" in page
     assert "bound by memory" in text
 
 
@@ -84,3 +93,68 @@ def test_wrong_use_is_one_line_and_a_fault_of_the_kernel_exit_code_1(words, code
     assert "Traceback" not in done.stderr
     if code == 2:
         assert len(done.stderr.strip().splitlines()) == 1
+
+
+DYNAMIC = """extern "C" __global__ void k(float* x) {
+    extern __shared__ float s[];
+    s[threadIdx.x] = x[threadIdx.x]; __syncthreads(); x[threadIdx.x] = s[31 - threadIdx.x];
+}"""
+HUNGRY = """extern "C" __global__ __launch_bounds__(256) void k(float* y) {
+    float v[100];
+    for (int i = 0; i < 100; ++i) v[i] = y[i * 1024 + threadIdx.x];
+    __syncthreads();
+    for (int i = 0; i < 100; ++i) y[i * 1024 + threadIdx.x] = v[i] - 2 * v[99 - i];
+}"""
+
+
+@pytest.mark.parametrize(
+    ("source", "words", "code", "says"),
+    [
+        (DYNAMIC, ("--shared", "150000", "--gpu", "A6000"), 2, "a block of sm_86 has at most 101376 bytes"),
+        (DYNAMIC, ("--shared", "220000", "--gpu", "H100"), 0, "220,000 bytes shared"),
+        (HUNGRY, ("--block", "1024", "--gpu", "A100"), 2, "no block of 1024 threads of k fits"),
+    ],
+)
+def test_the_limits_of_the_chosen_gpu_hold(source, words, code, says, tmp_path):
+    (tmp_path / "k.cu").write_text(source)
+    done = run(tmp_path, "k.cu", "--arg", "f32[102400]", *words)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert says in done.stdout + done.stderr
+    assert code == 0 or len(done.stderr.strip().splitlines()) == 1
+
+
+def test_of_the_assemblers_log_only_the_errors_are_told():
+    source = DYNAMIC.replace("extern __shared__ float s[];", "__shared__ float s[20000];")
+    with pytest.raises(CompileError, match=r"^ptxas error .* uses too much shared data") as told:
+        to_cubin(source)
+    assert "info" not in str(told.value)
+
+
+SAYS = """extern "C" __global__ void k(const char* names) {
+    __shared__ char own[4];
+    char mine[3] = {'t', (char)('0' + threadIdx.x), 0};
+    if (threadIdx.x == 0) { own[0] = 'o'; own[1] = 'k'; own[2] = 0; }
+    __syncthreads();
+    printf("%d of %s: %s, %s, %s, %.2f, %zu %c\\n", threadIdx.x,
+        "all", mine, own, names, 0.5, sizeof(1), 'z');
+}"""
+
+
+def test_what_a_kernel_prints_is_printed_and_its_texts_come_from_memory(tmp_path):
+    (tmp_path / "k.cu").write_text(SAYS)
+    said = [f"{i} of all: t{i}, ok, , 0.50, 4 z\n" for i in range(2)]
+    words = ("k.cu", "--block", "2", "--arg", "i8[8]")
+    done = run(tmp_path, *words, "--html", "out.html")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "printed:\n" + "".join(said) in done.stdout
+    assert said[1] in (tmp_path / "out.html").read_text("utf-8")
+    assert json.loads(run(tmp_path, *words, "--json").stdout)["printed"] == said
+    report = CudaKernel(SAYS)[1, 1](np.frombuffer(b"ab\0c", np.int8).copy())
+    assert report.printed == ["0 of all: t0, ok, ab, 0.50, 4 z\n"]
+
+
+def test_a_text_that_is_nowhere_is_told_as_such():
+    source = 'extern "C" __global__ void k(char* y) { printf("%s %d", y + 100000000, 7); }'
+    report = CudaKernel(source)[1, 1](np.zeros(4, np.int8))
+    (said,) = report.printed
+    assert re.fullmatch(r"\(no text at 0x7000[0-9a-f]+\) 7", said)

@@ -5,12 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mlsys_lab.kernels import CompileError, CudaKernel, NoFrontEnd, frontend
+from mlsys_lab.kernels import CompileError, CudaKernel, NoFrontEnd, NotSimulated, frontend
+from mlsys_lab.kernels.ptx.machine import Machine
 
 COPY = """extern "C" __global__ void copy(const float* x, float* y, int n) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i < n) y[i] = x[i];
 }"""
+DYNAMIC = """extern "C" __global__ void k(float* x) {
+    extern __shared__ float s[];
+    s[threadIdx.x] = x[threadIdx.x];
+    __syncthreads();
+    x[threadIdx.x] = s[31 - threadIdx.x];
+}"""
+STATIC = DYNAMIC.replace("extern __shared__ float s[];", "__shared__ float s[20000];")
 TWO = COPY + COPY.replace("copy", "again")
 
 
@@ -60,6 +68,46 @@ CASES = {
         TypeError,
         r"n of copy is an integer, got 1\.5",
     ),
+    "more than an int holds": (
+        lambda: CudaKernel(COPY)[1, 32](floats(), floats(), 2**40 + 5),
+        TypeError,
+        r"n of copy is an int, from -2147483648 to 2147483647, got 1099511627781: declare it long long",
+    ),
+    "less than an unsigned holds": (
+        lambda: CudaKernel(COPY.replace("int n", "unsigned n"))[1, 32](floats(), floats(), -1),
+        TypeError,
+        r"n of copy is an unsigned, from 0 to 4294967295, got -1: declare it int",
+    ),
+    "more than any integer holds": (
+        lambda: CudaKernel(COPY)[1, 32](floats(), floats(), 2**64),
+        TypeError,
+        r"got 18446744073709551616: no integer type holds it",
+    ),
+    "no number for an int": (
+        lambda: CudaKernel(COPY)[1, 32](floats(), floats(), float("nan")),
+        TypeError,
+        "n of copy is an integer, got nan",
+    ),
+    "more than a float holds": (
+        lambda: CudaKernel(COPY.replace("int n", "float n"))[1, 32](floats(), floats(), 1e39),
+        TypeError,
+        r"n of copy is a float, which holds less than 3\.5e38, got 1e\+39: declare it double",
+    ),
+    "fractions of blocks": (
+        lambda: CudaKernel(COPY)[1.9, 4.7],
+        TypeError,
+        r"a grid or block has whole sizes, got 1\.9: write n // 256 or \(n \+ 255\) // 256",
+    ),
+    "fractions of bytes": (
+        lambda: CudaKernel(COPY)[1, 32, 4.5],
+        TypeError,
+        r"shared_bytes is a whole number, got 4\.5",
+    ),
+    "no source": (
+        lambda: CudaKernel(None),
+        TypeError,
+        "the source is CUDA C\\+\\+ as text, or the path of a file, got NoneType",
+    ),
     "not contiguous": (
         lambda: CudaKernel(COPY)[1, 32](floats()[::2], floats(), 4),
         TypeError,
@@ -77,6 +125,16 @@ CASES = {
         lambda: CudaKernel(COPY)[1, 32, 200_000],
         ValueError,
         "a block of sm_80 has at most 166912 bytes of shared memory, got 200000",
+    ),
+    "too much shared memory for another GPU": (
+        lambda: CudaKernel(DYNAMIC, arch="sm_86")[1, 32, 150_000],
+        ValueError,
+        "a block of sm_86 has at most 101376 bytes of shared memory, got 150000",
+    ),
+    "too much static shared memory": (
+        lambda: CudaKernel(STATIC)[1, 32],
+        ValueError,
+        r"k has 80000 bytes of static shared memory, at most 49152 are allowed: make it dynamic",
     ),
     "no GPU": (
         lambda: CudaKernel(COPY)[1, 32](floats(), floats(), 4, device="gpu"),
@@ -113,6 +171,11 @@ RECORDED = {
         "uninitialised",
         r"line 2: reads a variable that nobody has set",
     ),
+    "a trap": (
+        "if (threadIdx.x == 7) __trap(); y[0] = 1;",
+        "trap",
+        r"line 2: thread \(7, 0, 0\) of block \(0, 0, 0\) runs __trap\(\), which ends the launch",
+    ),
     "a write below": ("y[-3] = 1;", "out_of_bounds", r"writes y\[-3\]"),
     "a read out of bounds": ("y[0] = y[threadIdx.x + 40];", "out_of_bounds", r"reads y\[64\], which has 64"),
 }
@@ -128,3 +191,43 @@ def test_what_goes_wrong_in_the_launch_is_recorded_and_the_launch_returns(case):
     import re
 
     assert re.search(message, report.errors[0].message), report.errors[0].message
+
+
+GRID_SYNC = """#include <cooperative_groups.h>
+extern "C" __global__ void k(float* y) {
+    y[0] = 1;
+    cooperative_groups::this_grid().sync();
+}"""
+
+
+@pytest.mark.skipif(frontend.nvrtc() is None, reason="cooperative_groups.h comes with NVIDIA's compiler")
+def test_a_barrier_of_the_grid_is_an_instruction_that_is_not_simulated():
+    with pytest.raises(NotSimulated, match=r"line 4: mov\.u32 of %envreg[12] is not simulated"):
+        CudaKernel(GRID_SYNC)[1, 32](floats())
+
+
+def test_an_error_within_an_instruction_names_it_and_its_line(monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError("as a fault of the machine would be")
+
+    monkeypatch.setattr(Machine, "shuffle", broken)
+    kernel = CudaKernel(
+        'extern "C" __global__ void k(float* y) {\n float v = y[0];\n y[1] = __shfl_sync(~0u, v, 3);\n}'
+    )
+    with pytest.raises(
+        NotSimulated,
+        match=r"line 3: .* shfl\.sync\.idx\.b32 .*: ZeroDivisionError: as a",
+    ):
+        kernel[1, 32](floats())
+
+
+def test_whole_numbers_that_fit_are_taken_whatever_their_type():
+    x, y = np.arange(64, dtype=np.float32), floats()
+    for n in (np.int64(64), 64.0, np.uint8(64)):
+        CudaKernel(COPY)[np.int64(2), (np.int32(32), 1)](x, y, n)
+    assert (x == y).all()
+    wide = 'extern "C" __global__ void k(%s n, %s* y) { y[0] = n; }'
+    for name, dtype, n in (("long long", np.int64, 2**53 + 1), ("unsigned long long", np.uint64, 2**64 - 1)):
+        out = np.zeros(1, dtype)
+        CudaKernel(wide % (name, name))[1, 1](n, out)
+        assert int(out[0]) == n

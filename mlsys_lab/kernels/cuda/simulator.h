@@ -49,6 +49,8 @@ INLINE void __syncwarp(unsigned mask = 0xffffffffu) {
     asm volatile("bar.warp.sync %0;" :: "r"(mask) : "memory");
 }
 INLINE void __threadfence() { asm volatile("membar.gl;" ::: "memory"); }
+INLINE void __trap() { asm volatile("trap;"); }
+extern "C" __device__ int printf(const char* form, ...);
 INLINE void __threadfence_block() { asm volatile("membar.cta;" ::: "memory"); }
 INLINE unsigned __activemask() { unsigned r; asm volatile("activemask.b32 %0;" : "=r"(r)); return r; }
 INLINE unsigned __ballot_sync(unsigned mask, int p) {

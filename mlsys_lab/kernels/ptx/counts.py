@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import re
-import struct
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
+from mlsys_lab.kernels.printf import formatted
 from mlsys_lab.kernels.ptx.code import Access
-from mlsys_lab.kernels.ptx.observe import sectors, wavefronts
+from mlsys_lab.kernels.ptx.observe import SECTOR, alike, sectors, wavefronts
 
 MOST_SAID = 10_000
 
 
 @dataclass
 class Traffic:
-    """Requests of one instruction: of warps, what they cost, and the bytes that lanes asked for."""
+    """Requests of one instruction: of warps, what they cost, and what they asked for.
+
+    Attributes:
+        bytes: of all lanes; in `distinct` what several lanes of a request ask for counts once.
+        fewest: sectors that could hold them.
+    """
 
     access: Access
     space: str
@@ -27,6 +31,20 @@ class Traffic:
     wavefronts: int = 0
     ideal: int = 0
     bytes: int = 0
+    distinct: int = 0
+    fewest: int = 0
+
+
+def distinct(rows: np.ndarray, size: int) -> tuple[int, int]:
+    """Bytes that requests ask for, each once, and the fewest sectors that could hold them.
+
+    Args:
+        rows: (warps, 32) byte addresses, -1 where a lane is off.
+        size: bytes of an access.
+    """
+    found = np.sort(rows, axis=1)
+    each = np.count_nonzero(np.diff(found, axis=1, prepend=-1), axis=1) * size
+    return int(each.sum()), int((-(-each // SECTOR)).sum())
 
 
 @dataclass(frozen=True)
@@ -53,8 +71,14 @@ class Counts:
         one = self.traffic.setdefault((access.index, space), Traffic(access, space))
         one.bytes += int(np.count_nonzero(rows >= 0)) * access.size
         if space == "global":
-            requests, cost = sectors(rows)
-            one.sectors += cost
+            same = len(rows) > 1 and rows.min() >= 0 and alike(rows, SECTOR)
+            times = len(rows) if same else 1
+            requests, cost = sectors(rows[:1] if same else rows)
+            asked, fewest = distinct(rows[:1] if same else rows, access.size)
+            one.sectors += cost * times
+            one.distinct += asked * times
+            one.fewest += fewest * times
+            requests *= times
         else:
             requests, cost, ideal = wavefronts(rows, access.size)
             one.wavefronts += cost
@@ -66,27 +90,7 @@ class Counts:
         if not any((e.kind, e.line) == (kind, line) for e in self.errors):
             self.errors.append(Error(kind, line, message))
 
-    def say(self, form: str, data: bytes) -> None:
-        """One call of printf: C's formats, arguments aligned to their size."""
-        if len(self.printed) >= MOST_SAID:
-            return
-        at = 0
-
-        def put(match: re.Match[str]) -> str:
-            nonlocal at
-            if match[0] == "%%":
-                return "%"
-            long, letter = "l" in match[2], match[3]
-            size = 8 if letter in "feEgGp" or long else 4
-            at = -(-at // size) * size
-            whole = "q" if size == 8 else "i"
-            code = "d" if letter in "feEgG" else whole if letter in "dic" else whole.upper()
-            (value,) = struct.unpack_from(f"<{code}", data, at)
-            at += size
-            if letter == "s":
-                return "?"
-            shown: Any = chr(value & 255) if letter == "c" else value
-            how = {"c": "s", "u": "d", "p": "x"}.get(letter, letter)
-            return f"%{match[1]}{how}" % shown
-
-        self.printed.append(re.sub(r"%([-+ #0]*\d*(?:\.\d+)?)([hl]*)([diuoxXfeEgGcsp%])", put, form))
+    def say(self, form: str, data: bytes, text: Callable[[int], str]) -> None:
+        """One call of printf; see `formatted`."""
+        if len(self.printed) < MOST_SAID:
+            self.printed.append(formatted(form, data, text))

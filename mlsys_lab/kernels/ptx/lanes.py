@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from mlsys_lab.kernels.ptx.program import Program
 from mlsys_lab.kernels.ptx.races import Shadow
 
 WARP = 32
+MOST_SAID, MOST_TEXT = 256, 4096  # bytes of the values of a printf, and of a text
 Sizes = tuple[int, int, int]
 
 
@@ -167,13 +169,19 @@ class Lanes:
 
     def printf(self, text: Any, values: Any, guard: Any) -> None:
         """The text at an address with its values in local memory; lanes in order."""
-        place, _ = self.current(guard)
-        start = int(np.atleast_1d(np.asarray(text))[0]) - GLOBAL
-        end = start
-        while self.arena.data[end]:
-            end += 1
-        form = bytes(self.arena.data[start:end]).decode("utf-8", "replace")
-        at = np.broadcast_to(np.asarray(values), place.shape if guard is None else (len(place),))
-        for lane, address in zip(place, at, strict=True):
-            base = int(lane) * self.local_stride + int(address) % WINDOW
-            self.counts.say(form, self.local[base : base + 128].tobytes())
+        place, chosen = self.current(guard)
+        some = slice(None) if chosen is None else chosen
+        texts, at = (np.broadcast_to(v, self.running())[some].tolist() for v in (text, values))
+        for lane, form, address in zip(place.tolist(), texts, at, strict=True):
+            base = lane * self.local_stride + address % WINDOW
+            told = partial(self.text_at, lane)
+            self.counts.say(told(form), self.local[base : base + MOST_SAID].tobytes(), told)
+
+    def text_at(self, lane: int, address: int) -> str:
+        """The text that a lane finds at a generic address, as far as the next zero."""
+        own, block = lane * self.local_stride, lane // self.threads * self.stride
+        local, shared = self.local[own : own + self.local_stride], self.shared[block : block + self.stride]
+        for base, data in ((GLOBAL, self.arena.data), (LOCAL, local), (SHARED, shared)):
+            if 0 <= (start := address - base) < len(data):
+                return bytes(data[start : start + MOST_TEXT]).split(b"\0")[0].decode("utf-8", "replace")
+        return f"(no text at {address:#x})"

@@ -12,7 +12,7 @@ import numpy as np
 
 from mlsys_lab.kernels.ptx.code import Immediate
 from mlsys_lab.kernels.ptx.flow import Block, destinations, touched
-from mlsys_lab.kernels.ptx.table import DTYPES
+from mlsys_lab.kernels.ptx.table import DTYPES, refused
 from mlsys_lab.kernels.ptx.tensor_core import TensorCore
 
 BARRIERS = 16  # that a block has, by number
@@ -20,7 +20,7 @@ PATIENCE, BURST = 64, 64  # after how many steps those that waited longest run, 
 
 
 class Stopped(Exception):
-    """The launch cannot go on: `kind` is "deadlock" or "step_limit"."""
+    """The launch cannot go on: `kind` is "deadlock", "step_limit" or "trap"."""
 
     def __init__(self, kind: str, line: int, message: str) -> None:
         super().__init__(message)
@@ -57,7 +57,9 @@ class Machine(TensorCore):
         self.steps += 1
         if self.steps > self.limit:
             line = self.line_of(self.together if self.together >= 0 else int(self.at[0]))
-            raise Stopped("step_limit", line, f"no end within {self.limit:,} steps: an infinite loop?")
+            raise Stopped(
+                "step_limit", line, f"line {line}: no end within {self.limit:,} steps: an infinite loop?"
+            )
         if self.together >= 0:
             self.rows, here = None, self.together
         else:
@@ -179,6 +181,8 @@ class Machine(TensorCore):
         kernel = self.program.kernel
         for one in [*kernel.code[block.first : block.last], *([block.closing] if block.closing else [])]:
             read = touched(one)[0] - (destinations(one) if one.guard is not None else set())
+            if name in read and name[0] == "%" and name not in kernel.registers:
+                raise refused(one, f"{one.name} of {name}")
             if name in read:
                 message = f"line {one.line}: reads a variable that nobody has set"
                 self.counts.error("uninitialised", one.line, message)

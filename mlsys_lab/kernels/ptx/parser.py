@@ -192,7 +192,7 @@ class _Parser:
         """The line in the learner's file: of inlined code, where it was inlined."""
         if not token.startswith(".loc"):
             return
-        inlined = re.search(r"inlined_at\s+1\s+(\d+)", token)
+        inlined = re.search(r"(?:inlined_at\s+1\s+|@\[ kernel\.cu:)(\d+)", token)  # NVRTC's, clang's
         place = token.split()
         own = int(place[2]) if place[1] == "1" else 0
         self.source_line = own or (int(inlined[1]) if inlined else 0) or self.source_line

@@ -308,6 +308,7 @@ def translate(kernel: Kernel, block: Block, accesses: dict[int, Access]) -> Tran
         if declared.kind != "b":  # whatever type it was left with
             writer.lines.append(f"r{i} = r{i}.view({writer.bind(declared, 't')})")
     for index in range(block.first, block.last):
+        writer.lines.append(f"# {index}")  # so that an error can be told of its instruction
         writer.instruction(index, kernel.code[index])
     results = [next(iter(writer.seen[name].values())) for name in block.writes]
     if block.guard is not None:
