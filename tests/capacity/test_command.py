@@ -145,4 +145,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(write, said, tmp_path):
 def test_help_lists_the_questions():
     done = run("--help")
     assert done.returncode == 0
-    assert all(word in done.stdout for word in ("params", "kv", "flops", "memory", "train", "Example:"))
+    assert all(
+        word in done.stdout
+        for word in ("params", "kv", "flops", "memory", "train", "serve", "network", "Example:")
+    )
