@@ -2,9 +2,8 @@
 applicable.
 
 Nothing is looked up that is to be computed: `_capacity_rows.py` turns a row's inputs into calls of the
-library.
-Calibrated rows are estimated without their own model family and pass when the published value lies in the
-interval.
+library. Calibrated rows are estimated without their own model family and pass when the published value lies
+in the interval.
 
     python benchmarks/capacity.py [--quick] [--json FILE]
     python benchmarks/capacity.py --machine    steps of three networks on this machine, predicted and run

@@ -148,7 +148,12 @@ def kernel(
     except (CompileError, NoFrontEnd, NotSimulated, TypeError, ValueError) as error:
         raise _usage()(" ".join(f"{file}: {error}".split())) from None
     if html is not None:
-        html.write_text(f'<meta charset="utf-8"><title>{file.name}</title>{report._repr_html_()}', "utf-8")
+        try:
+            html.write_text(
+                f'<meta charset="utf-8"><title>{file.name}</title>{report._repr_html_()}', "utf-8"
+            )
+        except OSError as error:
+            raise _usage()(f"{html} cannot be written ({error.strerror}): give another --html") from None
         print(f"written: {html}", file=sys.stderr)
     if as_json:
         print(json.dumps(report.to_json() | ({"gpu": there.to_json()} if there else {}), indent=1))
@@ -203,7 +208,8 @@ def main() -> None:
         _stop("interrupted", 130)
     except wrong_usage as error:
         context: Any = getattr(error, "ctx", None)
-        own = context.command_path if context is not None and context.parent is not None else ""
+        path = context.command_path if context is not None else ""
+        own = path if " " in path else ""  # a command, not the program itself
         more = f"{own} --help lists its options" if own else "mlsys-lab --help lists the commands"
         _stop(f"{' '.join(error.format_message().split())} ({more})", 2)
     sys.exit(code if isinstance(code, int) else 0)

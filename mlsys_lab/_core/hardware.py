@@ -1,8 +1,7 @@
 """Devices: what they can do at most, each figure with its source and date (devices.toml).
 
 Peaks are dense ones; with 2:4 sparsity they stand apart, because datasheets print those in larger type. A
-figure
-that no datasheet prints says so in its source.
+figure that no datasheet prints says so in its source.
 """
 
 from __future__ import annotations

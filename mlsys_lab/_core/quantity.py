@@ -1,8 +1,8 @@
 """Quantities as people write them, as SI base units inside: "80GB" is 8e10 bytes, "80GiB" is 8.59e10.
 
 A unit is a prefix and a base unit, at most one "/" between two of them. After the SI brochure (9th edition)
-and
-IEC 80000-13 for Ki, Mi, Gi. What is ambiguous ("80gb", "80G") is refused with the two readings it could have.
+and IEC 80000-13 for Ki, Mi, Gi. What is ambiguous ("80gb", "80G") is refused with the two readings it could
+have.
 """
 
 from __future__ import annotations

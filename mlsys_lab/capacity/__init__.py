@@ -63,5 +63,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """What needs torch is imported when it is asked for."""
     if name in ("trace", "Trace"):
-        return getattr(import_module("mlsys_lab.capacity.tracing"), name)
+        try:
+            return getattr(import_module("mlsys_lab.capacity.tracing"), name)
+        except ModuleNotFoundError as error:
+            raise ImportError(f"capacity.{name} needs torch: pip install torch") from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

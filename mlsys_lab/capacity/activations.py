@@ -1,9 +1,8 @@
 """What the forward pass keeps for the backward one, tensor by tensor.
 
 After Korthikanti et al. 2022 (arXiv 2205.05198, section 4): for a GPT with dropout and 16-bit numbers the
-list sums
-to s b h (34 + 5 a s / h) bytes per layer. As a list it also holds for grouped heads, gated MLPs, experts and
-attention that does not keep its scores.
+list sums to s b h (34 + 5 a s / h) bytes per layer. As a list it also holds for grouped heads, gated MLPs,
+experts and attention that does not keep its scores.
 """
 
 from __future__ import annotations

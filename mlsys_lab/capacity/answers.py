@@ -11,15 +11,15 @@ from typing import Any
 from mlsys_lab._core.hardware import Device
 from mlsys_lab._core.quantity import parse, show
 from mlsys_lab.capacity.collectives import COLLECTIVES, collective_s, volume_bytes, way_bytes_per_s
-from mlsys_lab.capacity.costs import cost_usd, energy_kwh, rent
+from mlsys_lab.capacity.costs import energy_kwh
 from mlsys_lab.capacity.flops import operations, total
 from mlsys_lab.capacity.interval import Interval
 from mlsys_lab.capacity.models import Counts, ModelSpec
 from mlsys_lab.capacity.op_time import STREAMING, link_efficiency
 from mlsys_lab.capacity.parallel import RECOMPUTE, Parallel, Workload
-from mlsys_lab.capacity.runs import gpu_hours, utilisation
 from mlsys_lab.capacity.serving_plan import ServingPlan
 from mlsys_lab.capacity.step_time import step_time
+from mlsys_lab.capacity.train_run import training_run
 from mlsys_lab.capacity.training import training_memory
 
 #: In which unit a key is told.
@@ -117,10 +117,11 @@ def parameters(m: Counts) -> Answer:
         "active_parameters": m.active_parameters,
         "parameters_by_part": parts,
     }
-    steps = [
-        (f"{part}", f"sum of its weights = {count:,}", f"{m.name}: its config")
-        for part, count in parts.items()
-    ]
+    steps = []
+    for part, count in parts.items():
+        listed = [f"{w.copies} x {w.name} {' x '.join(map(str, w.shape))}" for w in m.weights
+                  if w.part == part and w.stored]  # fmt: skip
+        steps.append((part, f"{' + '.join(listed)} = {count:,}", f"{m.name}: its config"))
     return Answer(values, [*steps, ("parameters", f"{' + '.join(f'{c:,}' for c in parts.values())}"
                                     f" = {m.parameters:,}", "shared weights count once")])  # fmt: skip
 
@@ -198,26 +199,21 @@ def training(m: ModelSpec, w: Workload, p: Parallel, on: Device, tokens: float) 
     """Memory, time, GPU-hours and cost of a training run."""
     held = memory(m, w, p)
     per_step = step_time(m, w, p, on) if p.gpus > 1 or w.batch else None
-    hours = gpu_hours(m.active_parameters, tokens, on)
-    time_s = hours * 3600 / p.gpus
+    run = training_run(m, tokens, on, p.gpus)
     values: dict[str, Any] = {
-        **held.values,
-        "time_s": time_s,
-        "gpu_hours": hours,
-        "mfu": utilisation(on),
-        "gpus": p.gpus,
-    }
+        **held.values, "time_s": run.time_s, "gpu_hours": run.gpu_hours, "mfu": run.mfu, "gpus": p.gpus,
+    }  # fmt: skip
     steps = [
         *held.steps,
         ("gpu_hours", f"6 x {m.active_parameters:,} x {tokens:.4g} / ({on.half_peak():.4g} x MFU) / 3600",
          f"{on.name}: {on.source}; MFU of published runs"),
         ("time_s", f"GPU-hours x 3600 / {p.gpus}", ""),
     ]  # fmt: skip
-    if on.usd_per_hour_mid:
-        values["cost_usd"] = cost_usd(hours, rent(on))
+    if run.cost_usd is not None:
+        values["cost_usd"] = run.cost_usd
         steps.append(("cost_usd", "GPU-hours x the rent of one", on.price_source))
     if on.watts:
-        values["energy_kwh"] = energy_kwh(hours, on.watts)
+        values["energy_kwh"] = energy_kwh(run.gpu_hours, on.watts)
         steps.append(("energy_kwh", f"GPU-hours x {on.watts:g} W / 1000", on.source))
     if per_step is not None:
         values["step_s"] = per_step.time_s

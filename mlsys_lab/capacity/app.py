@@ -36,6 +36,9 @@ FailIf = Annotated[
     typer.Option("--fail-if", metavar="CONDITION", help="Exit 1 where it holds: 'peak_bytes > 80GB'."),
 ]
 Context = Annotated[int, typer.Option(help="Tokens of a sequence; 0: the model's, at most 2048.")]
+Zero = Annotated[int, typer.Option(help="0, 1, 2 or 3.")]
+Recompute = Annotated[str, typer.Option(help="none, selective or full.")]
+Optimizer = Annotated[str, typer.Option(help="adamw, sgd, momentum, lion, adamw8bit.")]
 Count = Annotated[int, typer.Option(help="A whole number of at least 1.")]
 
 
@@ -99,9 +102,9 @@ def memory(
     tp: Count = 1,
     pp: Count = 1,
     dp: Count = 1,
-    zero: Annotated[int, typer.Option(help="0, 1, 2 or 3.")] = 0,
-    recompute: Annotated[str, typer.Option(help="none, selective or full.")] = "none",
-    optimizer: Annotated[str, typer.Option(help="adamw, sgd, momentum, lion, adamw8bit.")] = "adamw",
+    zero: Zero = 0,
+    recompute: Recompute = "none",
+    optimizer: Optimizer = "adamw",
     as_json: AsJson = False,
     explain: Explain = False,
     fail_if: FailIf = None,
@@ -131,9 +134,9 @@ def train(
     context: Context = 0,
     tp: Count = 1,
     pp: Count = 1,
-    zero: Annotated[int, typer.Option(help="0, 1, 2 or 3.")] = 1,
-    recompute: Annotated[str, typer.Option(help="none, selective or full.")] = "none",
-    optimizer: Annotated[str, typer.Option(help="adamw, sgd, momentum, lion, adamw8bit.")] = "adamw",
+    zero: Zero = 1,
+    recompute: Recompute = "none",
+    optimizer: Optimizer = "adamw",
     as_json: AsJson = False,
     explain: Explain = False,
     fail_if: FailIf = None,
@@ -142,7 +145,7 @@ def train(
 
     Example: mlsys-lab estimate train llama-2-7b --gpu A100 --gpus 256 --tokens 2T --context 4096
     """
-    _positive(gpus=gpus)
+    _positive(gpus=gpus, tp=tp, pp=pp)
     if gpus % (tp * pp):
         raise ValueError(f"{gpus} GPUs are not divisible by tp {tp} x pp {pp}: use a multiple of {tp * pp}")
     m = language_model(name)
@@ -243,8 +246,10 @@ def _amount(name: str, text: str, unit: str) -> float:
 
 def _say(found: answers.Answer, as_json: bool, explain: bool, fail_if: list[str] | None) -> None:
     failed = [condition for condition in fail_if or [] if found.fails(condition)]
-    print(json.dumps(found.to_json(), indent=1) if as_json else "\n".join(found.lines()))
-    if explain:
-        print("\n" + "\n".join(found.derivation()))
+    if as_json:
+        more = {"derivation": found.derivation()} if explain else {}
+        print(json.dumps(found.to_json() | more, indent=1))
+    else:
+        print("\n".join([*found.lines(), *(["", *found.derivation()] if explain else [])]))
     if failed:
         raise TooMuch(f"--fail-if {failed[0]!r} holds")

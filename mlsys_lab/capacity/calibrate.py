@@ -15,7 +15,7 @@ import torch
 
 from mlsys_lab.capacity.classes import kind
 from mlsys_lab.capacity.dispatched import Operation, Recorder
-from mlsys_lab.capacity.machine import Machine, cache_bytes, cpu_seconds, processor
+from mlsys_lab.capacity.machine import Machine, cache_bytes, cpu_seconds, kept_at, processor
 
 ELEMENTS = (1, 1 << 10, 1 << 13, 1 << 15, 1 << 17, 1 << 19, 1 << 21, 1 << 23)
 STREAMS = tuple(1 << n for n in range(18, 29))  # 256 KiB to 256 MiB
@@ -43,6 +43,18 @@ def calibrate(say: Callable[[str], Any] = lambda _: None) -> Machine:
         machine.overhead_s = _overhead(machine)
     finally:
         torch.set_num_threads(threads)
+    return machine
+
+
+def this_machine(say: Callable[[str], Any] = lambda _: None) -> Machine:
+    """This machine as it was measured before; measured now, and kept, where it was not."""
+    path = kept_at()
+    if path.is_file():
+        known = Machine.load(path)
+        if known.name == processor():
+            return known
+    machine = calibrate(say)
+    machine.save(path)
     return machine
 
 

@@ -2,8 +2,8 @@
 down.
 
 Parameters and multiply-adds then follow as for transformers. Strides, paddings and rounding are those of
-torchvision
-0.29.2, whose published counts (each Weights enum's num_params and _ops) the tests hold this against.
+torchvision 0.29.2, whose published counts (each Weights enum's num_params and _ops) the tests hold this
+against.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Floating-point operations of a model: per operation, forward and backward, exact for its matrix products.
 
 A multiply-add is two. Matrix products are counted, and what else there is (norms, activations, softmax) is
-not, as
-in the papers and in torch's counter. The backward pass of a product is two products of its size; attention is
-4 b h s^2 d forward, its backward 8, or 10 where the scores are computed again (flash, arXiv 2205.14135).
+not, as in the papers and in torch's counter. The backward pass of a product is two products of its size;
+attention is 4 b h s^2 d forward, its backward 8, or 10 where the scores are computed again (flash, arXiv
+2205.14135).
 """
 
 from __future__ import annotations
@@ -44,8 +44,7 @@ def operations(
         context: tokens per sequence; images need none.
         attention: "flash" (its backward computes the scores again) or "materialised".
         causal: count the lower half of the scores alone, as a kernel that skips the rest does. Published
-            counts
-            (PaLM's, Megatron's) take the whole square.
+            counts (PaLM's, Megatron's) take the whole square.
 
     Returns:
         One entry per kind of weight, then the products of attention that have no weight.
@@ -99,8 +98,7 @@ def train_flops(
     Args:
         m, batch, context, attention, causal: as in `operations`.
         recompute: "none"; "selective" computes the products of attention again; "full" every block, but not
-            the
-            output layer (arXiv 2205.05198, section 5 and appendix A).
+            the output layer (arXiv 2205.05198, section 5 and appendix A).
     """
     total = 0
     for o in operations(m, batch, context, attention=attention, causal=causal):

@@ -1,8 +1,8 @@
 """An answer as an interval: low, mid, high, and on what it stands.
 
 An exact quantity has width 0. Sums and products of intervals take ends with ends, as if all errors pointed
-the
-same way: the result is at least as wide as it has to be, and its basis is the weakest that went into it.
+the same way: the result is at least as wide as it has to be, and its basis is the weakest that went into
+it.
 """
 
 from __future__ import annotations
@@ -60,8 +60,7 @@ class Interval:
 
         Returns:
             Log-normal prediction interval with Student's t (n - 1 degrees of freedom), which widens as values
-            get fewer;
-            mid is the geometric mean.
+            get fewer; mid is the geometric mean.
         """
         if len(values) < 2 or min(values) <= 0:
             raise ValueError(f"expected at least two positive values, got {list(values)}")

@@ -1,8 +1,7 @@
 """What a model is to an estimator: sizes and choices from which every weight, FLOP and cached byte follows.
 
 `ModelSpec` is a transformer's; `ConvNet` (convnets.py) and `Counted` (a torch module's weights) have the same
-face:
-name, parameters, active_parameters, parts, kv_bytes_per_token.
+face: name, parameters, active_parameters, parts, kv_bytes_per_token.
 """
 
 from __future__ import annotations
@@ -115,8 +114,8 @@ class ModelSpec(Counts):
             (DeepSeek-V3),
             which are not part of `parameters` as their paper counts it; see `mtp_parameters`.
         embedding_is_active: whether `active_parameters` counts the input embedding, of which a token reads
-            one row:
-            Mistral's 12.9B of Mixtral and Qwen's 3.3B count it, DeepSeek's 2.4B of V2-Lite leaves it out.
+            one row: Mistral's 12.9B of Mixtral and Qwen's 3.3B count it, DeepSeek's 2.4B of V2-Lite leaves
+            it out.
         context: longest context that the config names; 0 when it names none.
     """
 

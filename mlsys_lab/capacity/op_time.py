@@ -1,8 +1,7 @@
 """Time of single operations on a GPU from two calibrated efficiencies: a large GEMM's and an all-reduce's.
 
 The rows stand in data/runs.toml with their sources. A product overlaps its arithmetic with its traffic more
-or less:
-low is perfect overlap, high none, mid the root of the sum of squares.
+or less: low is perfect overlap, high none, mid the root of the sum of squares.
 """
 
 from __future__ import annotations

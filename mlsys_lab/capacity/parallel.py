@@ -22,8 +22,7 @@ class Parallel:
 
     Attributes:
         dp: data-parallel replicas; zero: how much of them is sharded (0 nothing, 1 optimiser, 2 gradients, 3
-            weights;
-            arXiv 1910.02054). Shards are over the replicas (times cp), never over all GPUs.
+            weights; arXiv 1910.02054). Shards are over the replicas (times cp), never over all GPUs.
         tp: tensor parallelism; sp: with it, sequence parallelism of norms and dropouts (arXiv 2205.05198).
         pp: pipeline stages; interleave: chunks of layers per stage (arXiv 2104.04473, section 2.2).
         cp: context parallelism, a part of each sequence per rank.

@@ -2,10 +2,8 @@
 section 4.1).
 
 A run's utilisation is 6 N D over what its GPU-hours could have done at the dense 16-bit peak. It includes
-what
-projects do not call training: restarts, waiting, failed nodes. So it is lower than a benchmarked step's, and
-an
-estimate from it is an interval.
+what projects do not call training: restarts, waiting, failed nodes. So it is lower than a benchmarked
+step's, and an estimate from it is an interval.
 """
 
 from __future__ import annotations
@@ -62,8 +60,7 @@ def utilisation(on: Device, *, without: Collection[str] = (), share: float = 0.8
     """The share of the dense 16-bit peak that a whole run on a device reaches.
 
     The mean of log utilisation is its generation's, each family counted once; its spread is pooled over
-    generations,
-    so that a generation with few families still gets an honest width (Student's t).
+    generations, so that a generation with few families still gets an honest width (Student's t).
 
     Args:
         on: the device.

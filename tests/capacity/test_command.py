@@ -43,6 +43,13 @@ def test_json_has_the_number_under_its_key(arguments, key, value):
     assert found == value
 
 
+def test_an_explained_answer_in_json_is_json_with_its_derivation():
+    done = run("kv", "gpt2", "--json", "--explain")
+    assert done.returncode == 0, done.stderr
+    first = json.loads(done.stdout)["derivation"][0]
+    assert "2 x 12 layers x 12 heads x 64 x 2 bytes = 36,864" in first
+
+
 def test_a_plan_that_does_not_fit_says_by_how_much_and_what_helps():
     done = run("memory", "llama-2-7b", "--gpu", "A100", "--context", "4096", "--dp", "8")
     assert done.returncode == 1
@@ -111,6 +118,9 @@ WRONG = [
         asked("train", "gpt2", "--gpu", "A100", "--tokens", "3B", "--gpus", "3", "--tp", "2"),
         r"3 GPUs are not divisible",
     ),
+    (asked("train", "gpt2", "--gpu", "A100", "--tokens", "3B", "--tp", "0"), r"tp .*at least 1"),
+    (asked("train", "gpt2", "--gpu", "A100", "--tokens", "3B", "--pp", "-1"), r"pp .*at least 1"),
+    (asked("wings"), r"wings.*mlsys-lab estimate --help"),
     (asked("kv", "gpt2", "--context", "-1"), r"--context has to be at least 1, got -1"),
     (asked("kv", "gpt2", "--batch", "0"), r"--batch has to be at least 1, got 0"),
     (asked("kv", "gpt2", "--dtype", "f9"), r"--dtype 'f9': choose one of bf16"),

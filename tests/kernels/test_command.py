@@ -68,6 +68,13 @@ def test_for_a_gpu_it_adds_occupancy_from_machine_code_and_a_roofline_that_is_ca
     assert "bound by memory" in text
 
 
+def test_a_page_that_cannot_be_written_is_one_line(tmp_path):
+    shape = ("saxpy.cu", "--grid", "4", "--block", "256", *ARGUMENTS, "--arg", "i32:1000")
+    done = run(tmp_path, *shape, "--html", "not there/x.html")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "x.html cannot be written (No such file or directory): give another --html" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [

@@ -15,7 +15,6 @@ import numpy as np
 
 from mlsys_lab.kernels.ptx.code import Access
 from mlsys_lab.kernels.ptx.order import STEPS, THREAD, Order
-from mlsys_lab.kernels.race import Race as Race
 
 Array = np.ndarray
 
