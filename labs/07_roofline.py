@@ -300,7 +300,7 @@ show(fig)
 
 # %% [markdown]
 # A point on the roof can gain only by another operation. Points above the slope were served by a cache: the roof counted
-# bytes from memory. Points below it wait for something else: calls, short loops, an order that no prefetcher guesses.
+# bytes from memory. Points below it wait for something else: calls, short loops, jumps in memory.
 #
 # ## Move a point: fusion
 #
