@@ -23,7 +23,7 @@ BAR_TOP = TOP + HIGH + 3 * LINE
 
 INTRO = (
     "Across: FLOP per byte moved. Up: what is attainable, in TFLOP/s; each mark is four times the last. "
-    "An operation lies on the roof at its intensity. Below: how long its bytes take and how long its FLOPs "
+    "An operation stands on the roof at its intensity. Below: how long its bytes take and how long its FLOPs "
     "take; the longer one is its time at best. Orange: the bytes decide. Blue: the arithmetic decides. A "
     "model from the makers' figures; what a program reaches lies below."
 )
@@ -222,9 +222,8 @@ class Drawing:
             )
         ridge = self.chip.half_peak() / self.chip.memory_bytes_per_s
         text = f"ridge {ridge:.0f}"
-        found["ridge"] = Shape(
-            "ridge", self.x(ridge) - 100, self.y(self.chip.half_peak()) - LINE - 8, 88, LINE + 2, (text,), "reference"
-        )
+        left, top = self.x(ridge) - 116, self.y(self.chip.half_peak()) - LINE - 8
+        found["ridge"] = Shape("ridge", left, top, 88, LINE + 2, (text,), "reference")
         return found
 
     def place(self, one: Operation) -> tuple[float, float]:
@@ -244,7 +243,7 @@ class Drawing:
         return found
 
     def places(self) -> dict[str, Shape]:
-        """A dot on the roof per place, and the list of names where no roof runs: bottom right."""
+        """A dot standing on the roof per place, and the list of names where no roof runs: bottom right."""
         found: dict[str, Shape] = {}
         wide = LETTER * (max(len(o.name) for o in self.found) + 20)
         left = LEFT + WIDE - wide
@@ -252,7 +251,7 @@ class Drawing:
             x, y = self.place(one)
             half = DOT / 2 + 5 * (self.dots.count(i) - 1)
             if self.dots[i] == i:
-                found[f"dot{i}"] = Shape("", x - half, y - DOT / 2, 2 * half, DOT, (), "label")
+                found[f"dot{i}"] = Shape("", x - half, y - DOT - half / 2, 2 * half, DOT, (), "label")
             top = TOP + HIGH - (len(self.found) - i) * (LINE + 3) - 4
             found[f"name{i}"] = Shape("attainable", left, top, wide, LINE + 2, (), "label")
         return found
