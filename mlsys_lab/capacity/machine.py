@@ -32,7 +32,9 @@ class Machine:
         stream: what a byte takes (CPU seconds) in arrays of so many bytes together, from small to large: no
             step at a cache's nominal size, since others use it too.
         samples: by class of operation.
-        overhead_s: what autograd and Python add to each operation of a step.
+        cold: by class of operation, what the first call costs more (CPU seconds) after so many seconds of
+            other work: its code and tables have left the caches. From short to long.
+        overhead_s: what autograd, modules and the optimiser's Python add to each operation of a step.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Machine:
     bandwidth: dict[str, float] = field(default_factory=dict)
     stream: list[tuple[int, float]] = field(default_factory=list)
     samples: dict[str, Samples] = field(default_factory=dict)
+    cold: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     overhead_s: float = 0.0
 
     def save(self, path: Path) -> None:
@@ -54,6 +57,7 @@ class Machine:
         made = cls(**json.loads(path.read_text(encoding="utf-8")))
         made.stream = [(size, cost) for size, cost in made.stream]
         made.samples = {k: [(tuple(x), u, t) for x, u, t in v] for k, v in made.samples.items()}
+        made.cold = {k: [(gap, extra) for gap, extra in v] for k, v in made.cold.items()}
         return made
 
 

@@ -12,7 +12,7 @@ from torch import nn  # noqa: E402
 from mlsys_lab.capacity.classes import kind  # noqa: E402
 from mlsys_lab.capacity.dispatched import operations_of  # noqa: E402
 from mlsys_lab.capacity.machine import Machine, cache_bytes, cpu_seconds  # noqa: E402
-from mlsys_lab.capacity.predict import Cache, seconds_of, step_seconds  # noqa: E402
+from mlsys_lab.capacity.predict import Cache, cold_seconds, seconds_of, step_seconds  # noqa: E402
 
 FLOP_S, BYTE_S = 1e-11, 1e-10
 
@@ -52,6 +52,29 @@ def test_an_operation_that_nobody_measured_is_taken_for_a_stream_of_its_bytes():
     machine = constant({"aten::add"})
     found = operations_of(nn.Identity(), torch.empty(3000), step=lambda m, x, _: x.erfinv())[0]
     assert seconds_of(found, machine) == pytest.approx(2 * 3000 * 4 * BYTE_S)
+
+
+def test_an_operation_pays_for_what_ran_since_its_class_did():
+    """Two sums with a second of products between them, the step after a step: each sum starts cold."""
+    machine = constant({"aten::add", "aten::sum"})
+    machine.cold = {"aten::sum": [(1.0, 0.5), (3.0, 0.7)]}
+    assert cold_seconds("aten::sum", 0.0, machine) == 0.0
+    assert cold_seconds("aten::sum", 0.5, machine) == pytest.approx(0.25)
+    assert cold_seconds("aten::sum", 2.0, machine) == pytest.approx(0.6)
+    assert cold_seconds("aten::sum", 99.0, machine) == pytest.approx(0.7)
+    warm = step_seconds(
+        nn.Identity(), torch.empty(10), None, constant({"aten::add", "aten::sum"}), step=twice
+    )
+    machine.cold = {"aten::sum": [(1e-12, 0.5)]}
+    apart = step_seconds(nn.Identity(), torch.empty(10), None, machine, step=twice) - warm
+    assert apart == pytest.approx(0.5)  # the second follows the first at once; the first, the products
+
+
+def twice(_, x, __):
+    large = x.new_empty(1000, 1000)
+    large @ large
+    x.sum()
+    x.sum()
 
 
 def test_what_was_not_touched_for_longer_than_the_cache_holds_comes_from_memory():
