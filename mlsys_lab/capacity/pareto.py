@@ -130,9 +130,9 @@ def choose(candidates: Sequence[Values], limits: Values, *, cost: str = "cost_us
     raise AssertionError("without any limit every candidate is left")
 
 
-def _beyond(values: Values, limits: Values) -> float:
-    """By what share of the limit the worst of these values misses it."""
-    return max(_miss(values[n], limits[n]) for n in values)
+def _beyond(values: Values, limits: Values) -> list[float]:
+    """By what shares of their limits these values miss them, the worst first."""
+    return sorted((_miss(values[n], limits[n]) for n in values), reverse=True)
 
 
 def _miss(value: float, limit: float) -> float:
