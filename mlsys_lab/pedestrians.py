@@ -14,8 +14,7 @@ import numpy as np
 HEIGHT, WIDTH = 32, 16
 DECOYS = ("nothing", "pole", "tree", "sign")
 
-# The parts of a walker, in units of its height, from the feet up: (x, y) of both ends and a radius. The
-# proportions are those of a grown person of eight heads.
+# Heights of a walker's parts in units of its own, and the lengths of its limbs: a grown person of eight heads.
 _HEAD, _HIP, _SHOULDER, _LEG, _ARM = 0.93, 0.5, 0.8, 0.5, 0.36
 
 
@@ -49,6 +48,11 @@ def pedestrians(
     images = _hide(images, occluded, rng)
     images += noise * rng.standard_normal(images.shape, np.float32)
     return np.clip(images, 0, 1), labels
+
+
+def side_by_side(images: np.ndarray) -> np.ndarray:
+    """Images (n, height, width) as one picture (height, n (width + 1)), a white line after each, to look at."""
+    return np.hstack([np.pad(image, ((0, 0), (0, 1)), constant_values=1) for image in images])
 
 
 @cache

@@ -6,6 +6,7 @@
 from importlib import import_module
 from typing import Any
 
+from mlsys_lab._core.hardware import device
 from mlsys_lab.capacity.collectives import collective_s, volume_bytes
 from mlsys_lab.capacity.convnets import ConvNet, convnet
 from mlsys_lab.capacity.flops import forward_flops, operations, six_nd, train_flops
@@ -43,6 +44,7 @@ __all__ = [
     "Workload",
     "collective_s",
     "convnet",
+    "device",
     "fewest_gpus",
     "forward_flops",
     "gpu_hours",

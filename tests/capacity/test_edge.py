@@ -156,7 +156,8 @@ def test_accuracies_are_those_of_torchvision():
     """Its Weights enums, as of 0.29: float32 IMAGENET1K_V1, and the quantized ones."""
     published = {
         "mobilenet_v2": (71.878, 71.658), "mobilenet_v3_large": (74.042, 73.004),
-        "resnet18": (69.758, 69.494), "resnet50": (76.13, 75.92), "googlenet": (69.778, 69.826), "shufflenet_v2_x0_5": (60.552, 57.972),
+        "resnet18": (69.758, 69.494),
+        "resnet50": (76.13, 75.92), "googlenet": (69.778, 69.826), "shufflenet_v2_x0_5": (60.552, 57.972),
         "shufflenet_v2_x1_0": (69.362, 68.36), "resnet34": (73.314, None), "efficientnet_b0": (77.692, None),
         "efficientnet_b3": (82.008, None), "efficientnet_b4": (83.384, None),
         "mobilenet_v3_small": (67.668, None),
