@@ -167,8 +167,7 @@ ax.plot(bits, [accuracy(nets[6400, 64], b) for b in bits], "o-", color=PALETTE["
 bound(ax, accuracy(nets[6400, 64]), "at 32 bits")
 prediction(ax, predicted_bits)
 ax.legend(loc="lower right")
-ax.set(xlabel="bits of a weight", ylabel="accuracy (%)", xlim=(1.5, 9), ylim=(50, 95),
-       title="System: down to 4 bits is nearly free, 2 bits are not")  # fmt: skip
+ax.set(xlabel="bits of a weight", ylabel="accuracy (%)", title="System: 4 bits do, 2 do not")
 show(fig)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 HEIGHT, WIDTH = 32, 16
 DECOYS = ("nothing", "pole", "tree", "sign")
 
-# Heights of a walker's parts in units of its own, and the lengths of its limbs: a grown person of eight heads.
+# Heights of a walker's parts in units of its own, and lengths of its limbs: a grown person of eight heads.
 _HEAD, _HIP, _SHOULDER, _LEG, _ARM = 0.93, 0.5, 0.8, 0.5, 0.36
 
 
@@ -51,7 +51,7 @@ def pedestrians(
 
 
 def side_by_side(images: np.ndarray) -> np.ndarray:
-    """Images (n, height, width) as one picture (height, n (width + 1)), a white line after each, to look at."""
+    """Images (n, height, width) as one picture (height, n (width + 1)), a white line after each."""
     return np.hstack([np.pad(image, ((0, 0), (0, 1)), constant_values=1) for image in images])
 
 
