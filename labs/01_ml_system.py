@@ -68,7 +68,7 @@ from mlsys_lab.datasets import pedestrians, side_by_side
 
 images, walks = pedestrians(6400, seed=0)  # (6400, 32, 16) greys, (6400,) 1: somebody walks
 fig, axes = plt.subplots(2, 1, figsize=(7, 3.2))
-for ax, k, title in ((axes[0], 1, "Somebody walks in these"), (axes[1], 0, "Nobody walks in these")):
+for ax, k, title in zip(axes, (1, 0), ("Walkers, half hidden", "Poles, trees, signs"), strict=True):
     ax.imshow(side_by_side(images[walks == k][:17]), cmap="gray", vmin=0, vmax=1)
     ax.set(xticks=[], yticks=[], title=title)
 show(fig)
@@ -142,8 +142,9 @@ left.set(xlabel="labels", ylabel="accuracy (%)", xlim=(250, 60_000), ylim=(50, 9
 left.legend(loc="lower right")
 for n, mark in zip((400, 6400), ("o:", "o-"), strict=True):
     line = [accuracy(nets[n, w]) for w in widths]
-    right.plot([str(w) for w in widths], line, mark, color=PALETTE["compute"], label=f"{n:,} labels")
-right.set(xlabel="width (hidden units)")
+    right.semilogx(widths, line, mark, color=PALETTE["compute"], label=f"{n:,} labels")
+right.set(xlabel="width (hidden units)", xticks=widths, xticklabels=widths)
+right.minorticks_off()
 right.legend(loc="lower right")
 left.set_title("Data: labels pay, noise costs")
 right.set_title("Model: width pays with data")
@@ -163,7 +164,7 @@ predicted_bits = 6
 # %%
 fig, ax = plt.subplots()
 bits = range(2, 9)
-ax.plot(bits, [accuracy(nets[6400, 64], b) for b in bits], "o-", color=PALETTE["memory"])
+ax.plot(bits, [accuracy(nets[6400, 64], b) for b in bits], "o-", c="C1", label="64 units")
 bound(ax, accuracy(nets[6400, 64]), "at 32 bits")
 prediction(ax, predicted_bits)
 ax.legend(loc="lower right")
@@ -360,12 +361,12 @@ def told(rows, limits):
 
 # %%
 easy = {"accuracy": 78, "latency_ms": 50, "power_w": 7}
-for change in ({}, {"power_w": 5}, {"accuracy": 83}, {"latency_ms": 1}, {"accuracy": 95}):
+for change in ({}, {"power_w": 5}, {"accuracy": 83}, {"latency_ms": 0.2}, {"accuracy": 95}):
     print(f"{change or easy}: {told(cameras, easy | change)}")
 
 # %% [markdown]
-# The same demand, changed in one number, moves the answer to another device, or to more labels, or to a wider network:
-# people who own only one knob would not have found it.
+# The same demand, changed in one number, moves the answer to another device, to more labels, or to a narrower network
+# that more labels make good enough. Who owns only one knob would not have found it.
 #
 # ## Real candidates, and a demand that breaks
 #
@@ -429,7 +430,7 @@ show(fig)
 # ## Build 3: audit the texts, then write (20 minutes)
 #
 # Numbers that people learn from. Compute each with `model` and `device`, or by hand; then write to the client. About 8
-# lines and 80 words.
+# lines and 80 words; the letter counts when it is complete.
 #
 # | claim | number |
 # |---|---|

@@ -178,7 +178,7 @@ def test_each_claim_is_computed(student):
         f"a list of seven numbers is asked for, got {type(found).__name__}"
     )
     assert len(found) == 7, f"seven numbers are asked for, got {len(found)}"
-    close([float(v) for v in found], list(RIGHT), rtol=0.005)
+    close([float(v) for v in found], list(RIGHT), rtol=0.02)  # 70 billion times two bytes will do
 
 
 @pytest.mark.question("q3")

@@ -13,7 +13,7 @@ from typing import Any
 
 from mlsys_lab._core.style import PALETTE
 
-#: Role: the folders of this repository that play it.
+#: Role: the folders and files of this repository that play it.
 ROLES: dict[str, tuple[str, ...]] = {
     "learning": ("mlsys_lab/autograd", "mlsys_lab/nn", "mlsys_lab/optim"),
     "speed": ("mlsys_lab/compile", "mlsys_lab/kernels", "mlsys_lab/_core"),
@@ -23,8 +23,14 @@ ROLES: dict[str, tuple[str, ...]] = {
     "grading": ("autograder",),
     "lessons": ("labs", "assignments"),
     "tests": ("tests", "benchmarks"),
+    "data": ("mlsys_lab/datasets.py", "mlsys_lab/pedestrians.py"),
+    "glue": ("lab.py", "mlsys_lab/cli.py", "mlsys_lab/__init__.py"),
+    "settings": ("pyproject.toml", "environment.yml", "constraints.txt", ".github", ".devcontainer"),
 }
-ENDINGS = (".py", ".c", ".cu", ".toml")
+ENDINGS = (".py", ".c", ".cu", ".toml", ".yml")
+#: What is found only in a repository, not beside an installed course.
+_OF_A_REPOSITORY = ("lessons", "tests", "settings")
+LEAST = 2.5  # percent: what is smaller shares a box
 _GROUND = "#DDDDDD"
 
 
@@ -38,15 +44,15 @@ def lines_by_role(root: Path | None = None) -> dict[str, int]:
     here = root or Path(__file__).resolve().parents[2]
     whole = (here / "pyproject.toml").is_file() and (here / "mlsys_lab").is_dir()
     counted = {
-        role: sum(_lines(here / folder) for folder in folders)
-        for role, folders in ROLES.items()
-        if whole or role not in ("lessons", "tests")
+        role: sum(_lines(here / place) for place in places)
+        for role, places in ROLES.items()
+        if whole or role not in _OF_A_REPOSITORY
     }
     return dict(sorted(((k, n) for k, n in counted.items() if n), key=lambda item: -item[1]))
 
 
-def _lines(folder: Path) -> int:
-    files = (f for f in folder.rglob("*") if f.suffix in ENDINGS and f.is_file())
+def _lines(place: Path) -> int:
+    files = [place] if place.is_file() else [f for f in place.rglob("*") if f.suffix in ENDINGS]
     texts = (f.read_text(encoding="utf-8", errors="ignore") for f in files)
     return sum(bool(line.strip()) for text in texts for line in text.splitlines())
 
@@ -62,6 +68,10 @@ def boxes(axes: Any, lines: Mapping[str, int], black: str, guess: float | None =
     """
     whole = sum(lines.values())
     percent = {role: 100 * n / whole for role, n in sorted(lines.items(), key=lambda item: -item[1])}
+    small = [role for role, share in percent.items() if share < LEAST and role != black]
+    if len(small) > 1:
+        percent["rest"] = sum(percent.pop(role) for role in small)
+        axes.set_xlabel(f"rest: {', '.join(small)}")
     bottom = 0.0
     for row in _rows(percent):
         tall, left = sum(percent[role] for role in row) / 20, 0.0
@@ -88,7 +98,8 @@ def _rows(percent: Mapping[str, float]) -> list[list[str]]:
     """Roles in rows of about a third of the whole, so that boxes come out neither long nor thin."""
     found: list[list[str]] = [[]]
     for role in percent:
-        if found[-1] and sum(percent[r] for r in found[-1]) + percent[role] / 2 > 100 / 3:
+        full = sum(percent[r] for r in found[-1]) + percent[role] / 2 > 100 / 3
+        if found[-1] and full and len(found) < 3:
             found.append([])
         found[-1].append(role)
     return found

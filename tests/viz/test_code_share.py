@@ -28,6 +28,15 @@ def test_lines_are_those_that_grep_counts():
         assert found[role] == sum(map(int, done.stdout.split()))
 
 
+def test_what_is_smaller_than_its_name_shares_a_box_that_lists_it():
+    figure, axes = plt.subplots()
+    boxes(axes, {"a": 900, "b": 60, "c": 20, "d": 15, "e": 5}, "e")
+    areas = sorted(p.get_width() * p.get_height() for p in axes.patches)
+    assert areas == pytest.approx([0.5, 3.5, 6, 90])
+    assert "rest: c, d" in text_of(figure)
+    plt.close(figure)
+
+
 def test_an_installed_course_has_neither_tests_nor_lessons(tmp_path):
     for place in ("mlsys_lab/nn", "autograder", "tests", "labs"):
         (tmp_path / place).mkdir(parents=True)
