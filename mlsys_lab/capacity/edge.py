@@ -56,7 +56,8 @@ class Candidate:
         latency_s, power_w: of one image after another.
         memory_bytes: of the weights.
         cost_usd: of the device.
-        source: of the accuracy and of the time.
+        source: of the accuracy.
+        formula: of the time, with the numbers in it.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Candidate:
     memory_bytes: float
     cost_usd: float
     source: str = ""
+    formula: str = ""
 
     @property
     def energy_j(self) -> Interval:
@@ -211,8 +213,13 @@ def slowdown(on: EdgeDevice, dtype: str, kind: str, *, without: Measured | None 
     mid, reach = statistics.fmean(logs), student_t(0.8, freedom) * spread
     # Nothing beats its own roof, though the ends of a log-normal may.
     low, middle, high = (max(1.0, math.exp(end)) for end in (mid - reach, mid, mid + reach))
-    of = [r.source for r in rows if not own or (r.device, r.dtype, r.kind) == (on.name, dtype, kind)]
-    return Interval(low, middle, high, basis, tuple(dict.fromkeys(of)))
+    used = (
+        r.source
+        for r in rows
+        if ((r.device, r.dtype, r.kind) == (on.name, dtype, kind) if own
+            else (r.kind == "depthwise") == (kind == "depthwise"))
+    )  # fmt: skip
+    return Interval(low, middle, high, basis, tuple(dict.fromkeys(used)))
 
 
 def latency_s(net: ConvNet, on: EdgeDevice, dtype: str) -> Interval:
@@ -230,6 +237,22 @@ def latency_s(net: ConvNet, on: EdgeDevice, dtype: str) -> Interval:
             ends = REPEATED * row.seconds
             return Interval(ends.low, ends.mid, ends.high, "measured", (row.source,))
     return slowdown(on, dtype, kind) * ideal
+
+
+def latency_formula(net: ConvNet, on: EdgeDevice, dtype: str) -> str:
+    """How a person would write down where `latency_s` comes from."""
+    time = latency_s(net, on, dtype)
+    if time.basis == "measured":
+        return f"measured: {time.mid * 1e3:.4g} ms, give or take 10 % from board to board"
+    ideal, kind = _ideal_of(net, on, dtype)
+    times = slowdown(on, dtype, kind)
+    roof = f"2 x {net.forward_macs:,} multiply-adds / {on.peak(dtype):.4g} per second"
+    if kind == "memory" or ideal > 2 * net.forward_macs / on.peak(dtype):
+        kept = f" - {on.on_chip_bytes:,.0f} on the chip" if on.on_chip_bytes else " + what layers hand on"
+        size = f"{net.parameters * BYTES[dtype]:,.0f} bytes of weights{kept}"
+        roof = f"({size}) / {on.memory_bytes_per_s:.4g} B/s"
+    ends = f"{times.mid:.3g} ({times.low:.3g} to {times.high:.3g}, {times.basis}, {kind})"
+    return f"{roof} = {ideal * 1e3:.4g} ms; x {ends} = {time.mid * 1e3:.4g} ms"
 
 
 def power_w(on: EdgeDevice) -> Interval:
@@ -266,6 +289,7 @@ def candidates(devices: Sequence[EdgeDevice] | None = None) -> tuple[Candidate, 
                     time = latency_s(net, on, dtype)
                     found.append(
                         Candidate(f"{net.name} {dtype} on {on.name}", accuracy, time, power_w(on),
-                                  net.parameters * BYTES[dtype], on.usd, TOP_1)
+                                  net.parameters * BYTES[dtype], on.usd, TOP_1,
+                                  latency_formula(net, on, dtype))
                     )  # fmt: skip
     return tuple(found)

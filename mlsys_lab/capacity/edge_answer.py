@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,16 @@ class EdgeAnswer(Answer):
 
     def to_json(self) -> dict[str, Any]:
         return super().to_json() | {"pareto": {name: dict(row) for name, row in self.rows.items()}}
+
+    def _repr_html_(self) -> str:
+        left = 'scope="row" style="text-align:left"'
+        cells = "".join(
+            f"<tr><th {left}>{escape(name)}</th><td>{escape(_row(row))}</td></tr>"
+            for name, row in self.rows.items()
+        )
+        table = f"<table><caption>Pareto set: {len(self.rows)}</caption><tbody>{cells}</tbody></table>"
+        refused = f"<p>{escape(self.refused)}</p>" if self.refused else ""
+        return super()._repr_html_() + refused + table
 
     def lines(self) -> list[str]:
         said = [_row(row) for row in self.rows.values()]
@@ -187,9 +198,10 @@ def _steps(
     steps = [("feasible", kept, "of an interval its middle counts, of power the most")]
     if found.cheapest is not None:
         best = candidates[found.cheapest]
-        sources = "; ".join(dict.fromkeys((best.source, *best.latency_s.rows, *best.power_w.rows)))
         steps += [
-            ("choice", f"{best.name}: the cheapest of these", sources),
+            ("choice", f"{best.name}: the cheapest of these", best.source),
+            ("latency_s", best.formula or "as given", "; ".join(best.latency_s.rows)),
+            ("power_w", told("power_w", best.power_w), "; ".join(best.power_w.rows)),
             ("energy_j", f"{told('power_w', best.power_w)} x {told('latency_s', best.latency_s)}", ""),
         ]
     for r in found.binding:

@@ -192,3 +192,31 @@ def test_power_lies_between_idle_and_what_the_device_is_sold_for():
     assert (pi.low, pi.high) == (pytest.approx(2.7), 6.4)
     t4 = edge.power_w(edge.edge_device("T4"))
     assert t4.high == 70
+
+
+def test_an_estimated_time_is_derived_with_its_numbers():
+    found = {c.name: c for c in edge.candidates()}
+    streamed = found["resnet50 int8 on Edge TPU"].formula
+    assert "(25,557,032 bytes of weights - 8,000,000 on the chip) / 5e+08 B/s = 35.11 ms" in streamed
+    dense = found["resnet18 float16 on Jetson Nano"]
+    assert "2 x 1,814,073,344 multiply-adds / 4.72e+11 per second = 7.687 ms" in dense.formula
+    assert f"= {dense.latency_s.mid * 1e3:.4g} ms" in dense.formula
+    assert found["mobilenet_v2 int8 on Edge TPU"].formula.startswith("measured: 2.6 ms")
+
+
+def test_in_a_notebook_the_pareto_set_and_the_refusal_are_shown_escaped():
+    mine = edge.Candidate(
+        "<b>", 0.5, edge.Interval.exact(1.0), edge.Interval.exact(1.0), memory_bytes=0.0, cost_usd=1.0
+    )
+    shown = answer([mine], {"accuracy": 0.9})._repr_html_()
+    assert "&lt;b&gt;" in shown
+    assert "<b></th>" not in shown
+    assert "accuracy by 40 points" in shown
+
+
+def test_estimated_times_are_intervals_of_a_factor_of_two_and_more():
+    """As the lab says where it is wrong."""
+    for on in edge.edge_devices().values():
+        dtype = "int8" if "int8" in on.peaks else "float16"
+        times = edge.slowdown(on, dtype, "dense")
+        assert times.high / times.low >= 2
