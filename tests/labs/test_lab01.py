@@ -15,6 +15,7 @@ from autograder.reference import reference
 from autograder.run_tests import run_tests
 from mlsys_lab.capacity import device, model
 from mlsys_lab.capacity.edge import candidates
+from mlsys_lab.capacity.pareto import choose
 from mlsys_lab.datasets import pedestrians, side_by_side
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -212,6 +213,19 @@ def test_88_candidates_and_nothing_at_5_w_reaches_80_percent_within_20_ms():
     best = max(c.accuracy for c in real if c.power_w.mid <= 5 and c.latency_s.mid <= 0.02)
     assert best == pytest.approx(0.73, abs=0.005)
     assert any(c.accuracy >= 0.8 and c.latency_s.mid <= 0.02 for c in real)
+
+
+def test_the_learners_solver_and_the_library_blame_the_same_limits():
+    """The text: `estimate edge` says the same."""
+    values = [c.values() for c in candidates()]
+    limits = {"accuracy": 0.8, "latency_s": 0.02, "power_w": 5.0}
+    names = {"accuracy": "accuracy", "latency_s": "latency_ms", "power_w": "power_w", "cost_usd": "cost_usd"}
+    rows = [{names[k]: v[k] for k in names} for v in values]
+    ours = choose(values, limits)
+    solve = reference(ROOT, "lab01", "q2")["solve"]
+    choice, binding = solve(rows, {names[k]: v for k, v in limits.items()})
+    assert choice is ours.cheapest is None
+    assert set(binding) == {names[r.names[0]] for r in ours.binding} == {"accuracy", "power_w"}
 
 
 # The data: pedestrians.
