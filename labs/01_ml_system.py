@@ -252,7 +252,7 @@ for (label, rows), (color, mark) in zip(alone.items(), looks, strict=True):
     ax.plot(best[:, 0], best[:, 1], mark + ":", color=PALETTE[color], label=label)
 points = [point(*row) for row in joint]
 best = np.array(sorted(points[i] for i in front_of(points)))
-ax.plot(best[:, 0], best[:, 1], "o-", color=PALETTE["yours"], label=f"all three: Pareto set, {whose_front}")
+ax.plot(best[:, 0], best[:, 1], "o-", color=PALETTE["yours"], label=f"all three ({whose_front})")
 ax.set(xscale="log", xlabel="weights (kB)", ylabel="errors (%)", ylim=(10, 31))
 ax.legend()
 ax.set_title("Three knobs together beat each knob alone")
