@@ -15,8 +15,17 @@ class NotApplicable(Exception):
 
 def spec(i: Inputs, row: dict[str, str]) -> ModelSpec:
     """The model of a row, from the row's own inputs through the same reader as a config.json."""
+    return ModelSpec.from_hf(config_of(i), name=row["subject"])
+
+
+def config_of(i: Inputs) -> Inputs:
+    """The config.json that a row's inputs amount to.
+
+    Raises:
+        NotApplicable: for an architecture that none is written down for here.
+    """
     arch = i.get("arch", "gpt2")
-    sizes = {"vocab_size": i["V"], "hidden_size": i["h"], "num_hidden_layers": i["L"]}
+    sizes: Inputs = {"vocab_size": i["V"], "hidden_size": i["h"], "num_hidden_layers": i["L"]}
     if arch == "deepseek_mla_moe":
         third = i.get("bias_corr", 0)
         config = sizes | {
@@ -87,7 +96,7 @@ def spec(i: Inputs, row: dict[str, str]) -> ModelSpec:
         }
     else:
         raise NotApplicable(f"architecture {arch!r} is not known here")
-    return ModelSpec.from_hf(config, name=row["subject"])
+    return config
 
 
 def cache_model(i: Inputs, row: dict[str, str]) -> ModelSpec:

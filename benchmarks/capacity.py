@@ -6,6 +6,7 @@ library. Calibrated rows are estimated without their own model family and pass w
 in the interval.
 
     python benchmarks/capacity.py [--quick] [--json FILE]
+    python benchmarks/capacity.py --peers      the same rows by llm-analysis, accelerate and calflops
     python benchmarks/capacity.py --machine    steps of three networks on this machine, predicted and run
 """
 
@@ -21,6 +22,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import _capacity_peers
 from _capacity_rows import Answer, NotApplicable, answer
 from measure import machine
 
@@ -163,18 +165,26 @@ def main() -> int:
     parser.add_argument(
         "--machine", action="store_true", help="predict steps on this machine instead, and run them"
     )
+    parser.add_argument("--peers", action="store_true", help="also what llm-analysis and others say")
     options = parser.parse_args()
     if options.machine:
         return on_this_machine(options)
     with options.table.open(encoding="utf-8", newline="") as file:
-        checks = [check(row) for row in csv.DictReader(file)]
+        rows = list(csv.DictReader(file))
+    checks = [check(row) for row in rows]
     show(checks)
     summary(checks)
+    peers: dict[str, _capacity_peers.Answers] = {}
+    if options.peers:
+        estimated = [row for row in rows if row["kind"] != "looked_up"]
+        peers = _capacity_peers.answers(estimated)
+        _capacity_peers.show(estimated, {c.id: c.ours for c in checks}, peers)
     if options.json:
         found = {
             "machine": machine(),
             "date": date.today().isoformat(),
             "checks": [c.as_json() for c in checks],
+            "peers": peers,
         }
         options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return int(not options.quick and missed(checks))

@@ -6,7 +6,7 @@
 from importlib import import_module
 from typing import Any
 
-from mlsys_lab._core.hardware import device
+from mlsys_lab._core.hardware import Device, device
 from mlsys_lab.capacity.collectives import collective_s, volume_bytes
 from mlsys_lab.capacity.convnets import ConvNet, convnet
 from mlsys_lab.capacity.flops import forward_flops, operations, six_nd, train_flops
@@ -28,6 +28,7 @@ __all__ = [
     "ConvNet",
     "Counted",
     "Counts",
+    "Device",
     "Interval",
     "Load",
     "MoE",

@@ -10,6 +10,7 @@ import mlsys_lab.autograd as ag
 from mlsys_lab import nn
 from mlsys_lab.viz.attention_steps import attention_steps
 from mlsys_lab.viz.backward_steps import backward_steps
+from mlsys_lab.viz.roof_steps import roof_steps
 from mlsys_lab.viz.stepper import Stepper
 from mlsys_lab.viz.warp_steps import warp_steps
 
@@ -30,9 +31,19 @@ def autograd() -> Stepper:
     return backward_steps(lambda x, w, b: ag.sum(ag.tanh(x @ w + b) * x), x=x, w=w, b=b)
 
 
+def roofline() -> Stepper:
+    """A language model's operations under an H100's roof: which bound each meets, what moves it (D3)."""
+    return roof_steps()
+
+
 def warp() -> Stepper:
     """A warp steps: sectors, banks, a reduction tree, warps that take turns (D2)."""
     return warp_steps()
 
 
-DEMOS: dict[str, Callable[[], Stepper]] = {"attention": attention, "autograd": autograd, "warp": warp}
+DEMOS: dict[str, Callable[[], Stepper]] = {
+    "attention": attention,
+    "autograd": autograd,
+    "roofline": roofline,
+    "warp": warp,
+}
