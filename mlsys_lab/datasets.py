@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from mlsys_lab.pedestrians import pedestrians as pedestrians
+from mlsys_lab.pedestrians import side_by_side as side_by_side
+
 
 class DataLoader:
     """Batches of arrays that belong together, one epoch per iteration.

@@ -25,6 +25,7 @@ from mlsys_lab.capacity.training import training_memory
 #: In which unit a key is told.
 UNITS = {
     "bytes_per_token": "B", "bytes": "B", "flops": "FLOP", "peak_bytes": "B", "time_s": "s", "step_s": "s",
+    "latency_s": "s", "power_w": "W", "energy_j": "J", "memory_bytes": "B",
     "cost_usd": "USD", "ttft_s": "s", "tpot_s": "s", "throughput_tokens_per_s": "token/s",
     **{f"{name}_bytes": "B" for name in COLLECTIVES}, **{f"{name}_s": "s" for name in COLLECTIVES},
 }  # fmt: skip

@@ -209,6 +209,44 @@ def network(
     _say(found, as_json, explain, fail_if)
 
 
+@app.command()
+def edge(
+    accuracy: Annotated[str, typer.Option(help="At least: 70% or 0.7.")] = "",
+    latency: Annotated[str, typer.Option(help="Of one image, at most: 20ms.")] = "",
+    power: Annotated[str, typer.Option(help="At most: 5W.")] = "",
+    memory: Annotated[str, typer.Option(help="Of the weights, at most: 8MB.")] = "",
+    cost: Annotated[str, typer.Option(help="Of the device, at most: 60USD.")] = "",
+    device: Annotated[str, typer.Option(help="Only on this one: edge tpu, jetson nano, T4, ...")] = "",
+    candidates: Annotated[
+        str, typer.Option(metavar="FILE.csv", help="Your own: name,accuracy,latency,power,cost[,memory].")
+    ] = "",
+    as_json: AsJson = False,
+    explain: Explain = False,
+    fail_if: FailIf = None,
+) -> None:
+    """A network and a small device within limits, or which limit is to blame. Exit 1 where none meets all.
+
+    Example: mlsys-lab estimate edge --accuracy 70% --latency 20ms --power 5W
+    """
+    from mlsys_lab.capacity import edge as small
+    from mlsys_lab.capacity import edge_answer
+
+    given = {"accuracy": accuracy, "latency": latency, "power": power, "memory": memory, "cost": cost}
+    limits = {edge_answer.COLUMNS[k][0]: edge_answer.read_limit(k, text) for k, text in given.items() if text}
+    if device and candidates:
+        raise ValueError(
+            "--device chooses among the candidates that are built in: leave it or --candidates out"
+        )
+    if candidates:
+        those = edge_answer.read_candidates(Path(candidates))
+    else:
+        those = small.candidates([small.edge_device(device)] if device else None)
+    found = edge_answer.edge(those, limits)
+    _say(found, as_json, explain, fail_if)
+    if found.refused:
+        raise TooMuch(found.refused)
+
+
 class TooMuch(Exception):
     """A plan that does not fit."""
 

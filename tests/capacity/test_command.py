@@ -90,6 +90,30 @@ def test_of_an_interval_its_middle_is_compared():
     assert not answer.fails("peak_bytes > 80GiB")
 
 
+def test_limits_that_no_small_device_meets_exit_with_1_and_name_the_one_to_blame():
+    done = run("edge", "--accuracy", "95%", "--latency", "20ms", "--power", "5W", "--json")
+    assert done.returncode == 1
+    found = json.loads(done.stdout)
+    assert (found["feasible"], found["choice"], found["binding"]) == (0, "", "accuracy")
+    assert "Binding: accuracy by 22 points, to 73 % (mobilenet_v3_large int8 on Edge TPU)" in done.stderr
+    pair = run("edge", "--accuracy", "83%", "--latency", "5ms", "--power", "1W")
+    assert pair.returncode == 1
+    assert "latency by 19.58 ms" in pair.stderr
+    assert " and power by 24 W" in pair.stderr
+
+
+def test_limits_that_can_be_met_choose_the_cheapest_with_its_interval():
+    done = run("edge", "--accuracy", "70%", "--latency", "20ms", "--power", "5W", "--json", "--explain")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["choice"] == "mobilenet_v2 int8 on Edge TPU"
+    assert found["latency_s"]["mid"] == pytest.approx(2.6e-3)  # coral.ai's table
+    assert found["pareto"]["resnet50 int8 on Edge TPU"]["accuracy"] == pytest.approx(0.7592)
+    assert any("2 of 88 keep" in step for step in found["derivation"])
+    arguments = ("edge", "--accuracy", "70%", "--power", "5W", "--fail-if", "latency_s > 2ms")
+    assert run(*arguments).returncode == 1
+
+
 def config(text):
     def write(folder):
         (folder / "config.json").write_text(text)
@@ -141,6 +165,40 @@ WRONG = [
 ]
 
 
+def csv(text, *arguments):
+    def write(folder):
+        (folder / "mine.csv").write_text(text)
+        return ("edge", "--candidates", "mine.csv", *arguments)
+
+    return write
+
+
+TOP = "name,accuracy,latency,power,cost\n"
+WRONG += [
+    (asked("edge", "--accuracy", "95"), r"--accuracy: '95': .*is the % missing"),
+    (asked("edge", "--accuracy", "0%"), r"--accuracy: '0%': an accuracy lies above 0"),
+    (asked("edge", "--latency", "20"), r"--latency: '20': the unit is missing, write for example 20ms"),
+    (asked("edge", "--power", "5V"), r"--power: '5V': unknown unit 'V'"),
+    (asked("edge", "--power", "20ms"), r"--power: .*20ms"),
+    (asked("edge", "--latency", "-5ms"), r"--latency: .*more than zero"),
+    (
+        asked("edge", "--device", "Jetson Nanno"),
+        r"unknown device 'Jetson Nanno'; the nearest are .*Jetson Nano",
+    ),
+    (asked("edge", "--device", "Inferentia2"), r"Inferentia2: its watts are not published"),
+    (asked("edge", "--device", "T4", "--cost", "60USD"), r"--cost: no price is written down"),
+    (asked("edge", "--candidates", "none.csv"), r"--candidates none.csv cannot be read: No such file"),
+    (csv("name,accuracy\na,90%\n"), r"latency, power, cost is missing"),
+    (csv(TOP), r"every row is missing"),
+    (csv(TOP + "a,90,1ms,1W,1USD\n"), r"line 2, accuracy: '90': .*is the % missing"),
+    (csv(TOP + "a,90%,1,1W,1USD\n"), r"line 2, latency: '1': the unit is missing"),
+    (csv(TOP + "a,90%\n"), r"line 2, latency: "),
+    (csv(TOP + ",90%,1ms,1W,1USD\n"), r"line 2: the name is missing"),
+    (csv(TOP + "a,90%,1ms,1W,1USD\n", "--device", "T4"), r"leave it or --candidates out"),
+    (asked("edge", "--fail-if", "speed > 3"), r"here KEY is one of candidates, feasible"),
+]
+
+
 @pytest.mark.parametrize(("write", "said"), WRONG, ids=lambda v: v if isinstance(v, str) else "")
 def test_wrong_input_is_one_line_and_exit_code_2(write, said, tmp_path):
     import re
@@ -157,5 +215,5 @@ def test_help_lists_the_questions():
     assert done.returncode == 0
     assert all(
         word in done.stdout
-        for word in ("params", "kv", "flops", "memory", "train", "serve", "network", "Example:")
+        for word in ("params", "kv", "flops", "memory", "train", "serve", "network", "edge", "Example:")
     )
