@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mlsys_lab.kernels.arguments import placed
+from mlsys_lab.kernels.cooperative import check_grid, is_cooperative
 from mlsys_lab.kernels.frontend import CompileError, to_ptx
 from mlsys_lab.kernels.gpu import run_on_gpu
 from mlsys_lab.kernels.ptx.code import Module
@@ -133,6 +135,8 @@ class Launch:
             raise ValueError(
                 f"a block of {kernel.arch} has at most {most} bytes of shared memory, got {asked}"
             )
+        if not kernel.refused and is_cooperative(kernel.program.kernel):
+            check_grid(kernel.source, kernel.name, kernel.arch, math.prod(grid), threads, asked)
 
     def __call__(self, *arguments: Any, device: str = "simulator", steps: int = STEPS) -> Report | None:
         """Run it; arrays are changed in place.

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mlsys_lab.kernels.cooperative import Cooperative, is_cooperative
 from mlsys_lab.kernels.masks import Masked
 from mlsys_lab.kernels.ptx.counts import Counts
 from mlsys_lab.kernels.ptx.flow import Block
@@ -18,13 +19,13 @@ from mlsys_lab.kernels.ptx.races import Found, Shadow
 from mlsys_lab.kernels.ptx.table import NotSimulated, refused
 from mlsys_lab.kernels.race import Race
 from mlsys_lab.kernels.report import Report
-from mlsys_lab.kernels.spin import Spinning
+from mlsys_lab.kernels.speech import Speaking
 
 CHUNK = 1 << 16  # lanes that run together
 Triple = tuple[int, int, int]
 
 
-class Watched(Spinning, Masked):
+class Watched(Cooperative, Masked, Speaking):
     """The machine, with what is watched beside memory; a trap stops it."""
 
     def execute(self, here: int, block: Block) -> Any:
@@ -53,7 +54,7 @@ def simulate(
     counts = Counts()
     blocks = grid[0] * grid[1] * grid[2]
     threads = -(-(block[0] * block[1] * block[2]) // 32) * 32
-    per = max(1, CHUNK // threads)
+    per = blocks if is_cooperative(program.kernel) else max(1, CHUNK // threads)
     shared_bytes = program.shared_bytes(dynamic_shared)
     granule = min([4, *(a.size for a in program.accesses.values() if a.space == "shared")])
     across, order = None, Order(blocks, threads) if program.has_fence else None
@@ -68,7 +69,7 @@ def simulate(
             if shared_bytes:
                 machine.shadow_shared = Shadow(len(machine.shared), granule, threads, False, order)
             machine.shadow_global, machine.order = across, order
-            machine.values |= {name: np.uint64(at) for name, at in symbols.items()}
+            machine.values |= {n: (np.uint32 if n[0] == "%" else np.uint64)(at) for n, at in symbols.items()}
             machine.start(steps)
             try:
                 machine.run()

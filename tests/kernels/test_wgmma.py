@@ -17,7 +17,7 @@ pytest.importorskip("mlsys_lab.kernels")
 from mlsys_lab.kernels import CudaKernel, NotSimulated, frontend, hosts, references
 from mlsys_lab.kernels.launcher import COUNTERS, DYNAMIC_SHARED, FOLDER, KERNELS, kernel_of
 from mlsys_lab.kernels.library import LADDER
-from mlsys_lab.kernels.resources import REGISTERS, resources
+from mlsys_lab.kernels.residency import REGISTERS, resources
 
 SOURCE = (FOLDER / "matmul_wgmma.cu").read_text(encoding="utf-8")
 THREADS = KERNELS["matmul_wgmma"]["matmul_wgmma"]
