@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mlsys_lab.kernels.arguments import placed
+from mlsys_lab.kernels.calls import with_functions
 from mlsys_lab.kernels.cooperative import check_grid, is_cooperative
 from mlsys_lab.kernels.frontend import CompileError, to_ptx
 from mlsys_lab.kernels.gpu import run_on_gpu
@@ -17,6 +18,7 @@ from mlsys_lab.kernels.ptx.parser import parse
 from mlsys_lab.kernels.ptx.program import Program
 from mlsys_lab.kernels.ptx.table import NotSimulated, refused
 from mlsys_lab.kernels.report import Report
+from mlsys_lab.kernels.rewriting import rewritten
 from mlsys_lab.kernels.signature import parameters
 from mlsys_lab.kernels.simulate import simulate
 
@@ -66,6 +68,7 @@ class CudaKernel:
         self.name = name
         self.refused: NotSimulated | None = None
         try:
+            self.module.kernels[name] = rewritten(with_functions(self.module, self.module.kernels[name]))
             self._program = Program(self.module, self.module.kernels[name])
         except NotSimulated as reason:
             if not arch.endswith("a"):

@@ -103,6 +103,8 @@ class Report:
                 continue
             code = program.kernel.code[block.first : block.last]
             for one in [*code, *([block.closing] if block.closing else [])]:
+                if one.op[0][0] == "_":  # half of another, see `rewriting`
+                    continue
                 line = self.at(one.line)
                 line.instructions += warps
                 line.lanes += lanes

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mlsys_lab.kernels.calls import STACK_BYTES
 from mlsys_lab.kernels.cooperative import Cooperative, is_cooperative
 from mlsys_lab.kernels.masks import Masked
 from mlsys_lab.kernels.ptx.counts import Counts
@@ -32,8 +33,12 @@ class Watched(Cooperative, Masked, Speaking):
         guard = super().execute(here, block)
         if block.closing and block.closing.op[0] == "trap" and len(who := self.current(guard)[0]):
             line = block.closing.line
-            message = f"line {line}: {self.named(int(who[0]))} runs __trap(), which ends the launch"
-            raise Stopped("trap", line, message)
+            lane = f"line {line}: {self.named(int(who[0]))}"
+            if "stack" in block.closing.op:
+                raise Stopped(
+                    "stack_overflow", line, f"{lane} has filled its stack of {STACK_BYTES:,} bytes with calls"
+                )
+            raise Stopped("trap", line, f"{lane} runs __trap(), which ends the launch")
         return guard
 
 

@@ -45,6 +45,13 @@ TRIPLE(mlsys_nctaid, nctaid)
 #define gridDim (mlsys_nctaid())
 static const __device__ int warpSize = 32;
 
+#define VOTE(name, op) INLINE int name(int p) { \
+    int r; \
+    asm volatile("{ .reg .pred q, s; setp.ne.s32 q, %1, 0; " op " }" : "=r"(r) : "r"(p) : "memory"); \
+    return r; }
+VOTE(__syncthreads_count, "bar.red.popc.u32 %0, 0, q;")
+VOTE(__syncthreads_and, "bar.red.and.pred s, 0, q; selp.s32 %0, 1, 0, s;")
+VOTE(__syncthreads_or, "bar.red.or.pred s, 0, q; selp.s32 %0, 1, 0, s;")
 INLINE void __syncwarp(unsigned mask = 0xffffffffu) {
     asm volatile("bar.warp.sync %0;" :: "r"(mask) : "memory");
 }

@@ -80,7 +80,7 @@ class Counts:
             one.fewest += fewest * times
             requests *= times
         else:
-            requests, cost, ideal = wavefronts(rows, access.size)
+            requests, cost, ideal = wavefronts(rows, access.size, bool(access.atomic))
             one.wavefronts += cost
             one.ideal += ideal
         one.requests += requests
