@@ -73,6 +73,7 @@ class Report:
         lines: by line of the source.
         errors, races: what was wrong.
         printed: what printf said.
+        short_barriers: lines of barriers before which some threads of the block had returned.
         source, launch: the source, and kernel, grid and block, set by the launch, for `__str__` and the
             notebook; `estimate` of a GPU where somebody set one.
         stopped: why the launch was given up, or "".
@@ -83,7 +84,7 @@ class Report:
         self.races = [r for r in races if r.kind != "same-value"]
         self.same_value_writes = [r for r in races if r.kind == "same-value"]
         self.printed, self.stopped, self.source = counts.printed, stopped, ""
-        self.launch = ""
+        self.launch, self.short_barriers = "", counts.short
         self.estimate: Any = None
         self.global_loads, self.global_stores, self.shared = GlobalAccess(), GlobalAccess(), SharedAccess()
         self.lines: dict[int, Line] = {}

@@ -9,7 +9,6 @@ import numpy as np
 
 from mlsys_lab.kernels.calls import STACK_BYTES
 from mlsys_lab.kernels.cooperative import Cooperative, is_cooperative
-from mlsys_lab.kernels.masks import Masked
 from mlsys_lab.kernels.ptx.counts import Counts
 from mlsys_lab.kernels.ptx.flow import Block
 from mlsys_lab.kernels.ptx.machine import Machine, Stopped
@@ -20,13 +19,14 @@ from mlsys_lab.kernels.ptx.races import Found, Shadow
 from mlsys_lab.kernels.ptx.table import NotSimulated, refused
 from mlsys_lab.kernels.race import Race
 from mlsys_lab.kernels.report import Report
+from mlsys_lab.kernels.rounds import Rounds, Ways
 from mlsys_lab.kernels.speech import Speaking
 
 CHUNK = 1 << 16  # lanes that run together
 Triple = tuple[int, int, int]
 
 
-class Watched(Cooperative, Masked, Speaking):
+class Watched(Cooperative, Rounds, Speaking):
     """The machine, with what is watched beside memory; a trap stops it."""
 
     def execute(self, here: int, block: Block) -> Any:
@@ -66,7 +66,7 @@ def simulate(
     if any(a.space in ("global", "") for a in program.accesses.values()):
         across = Shadow(len(arena.data), program.finest, threads, True, order)
     symbols = {**program.shared, **program.local, **arena.symbols}
-    stopped, races = "", list[Race]()
+    stopped, races, ways = "", list[Race](), Ways(program)
     with np.errstate(all="ignore"):
         for first in range(0, blocks, per):
             count = min(per, blocks - first)
@@ -75,6 +75,7 @@ def simulate(
                 machine.shadow_shared = Shadow(len(machine.shared), granule, threads, False, order)
             machine.shadow_global, machine.order = across, order
             machine.values |= {n: (np.uint32 if n[0] == "%" else np.uint64)(at) for n, at in symbols.items()}
+            machine.ways = ways
             machine.start(steps)
             try:
                 machine.run()
