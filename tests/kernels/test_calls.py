@@ -9,12 +9,8 @@ import pytest
 
 from mlsys_lab.kernels import CudaKernel, NotSimulated
 from mlsys_lab.kernels.calls import STACK_BYTES
-from mlsys_lab.kernels.frontend import nvrtc
+from tests.kernels.conftest import needs_nvrtc
 
-needs_nvrtc = pytest.mark.skipif(
-    nvrtc() is None,
-    reason='CUDA\'s double functions come with NVRTC: pip install "mlsys-lab-course[kernels]"',
-)
 HEAD = 'extern "C" __global__ void k(int* y) {\n    int t = blockIdx.x * blockDim.x + threadIdx.x;\n'
 
 

@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 
 from mlsys_lab.kernels import CudaKernel
-from mlsys_lab.kernels.frontend import nvrtc
 from mlsys_lab.kernels.residency import GPUS, blocks_resident, resources
+from tests.kernels.conftest import needs_nvrtc
 
-pytestmark = pytest.mark.skipif(
-    nvrtc() is None, reason='cooperative_groups.h comes with NVRTC: pip install "mlsys-lab-course[kernels]"'
-)
+pytestmark = needs_nvrtc
 
 HEAD = """#include <cooperative_groups.h>
 namespace cg = cooperative_groups;

@@ -20,8 +20,7 @@ from mlsys_lab.kernels import CudaKernel, frontend, gpu, hosts, references, tens
 from mlsys_lab.kernels.launcher import DYNAMIC_SHARED
 from mlsys_lab.kernels.library import LADDER
 from mlsys_lab.kernels.tensor_map import Tiles, encoded
-
-needs_nvrtc = pytest.mark.skipif(frontend.nvrtc() is None, reason="NVRTC is not installed")
+from tests.kernels.conftest import needs_nvrtc
 
 
 class Driver:

@@ -14,7 +14,9 @@ HEAD = """extern "C" __global__ void k(float* y, int n) {
     s[t] = 1;
     __syncthreads();
 """
-TREE = "for (int h = 128; h > 0; h /= 2) {\n if (t < h) { s[t] += s[t + h]; SYNC }\n } if (t == 0) y[0] = s[0]; }"
+TREE = """for (int h = 128; h > 0; h /= 2) {
+ if (t < h) { s[t] += s[t + h]; SYNC }
+ } if (t == 0) y[0] = s[0]; }"""
 
 
 def loop(around: str) -> str:

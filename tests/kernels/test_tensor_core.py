@@ -7,14 +7,12 @@ import numpy as np
 import pytest
 
 from mlsys_lab.kernels import CudaKernel
-from mlsys_lab.kernels.frontend import nvrtc
+from tests.kernels.conftest import needs_nvrtc
 
 rng = np.random.default_rng(0)
-needs_headers = pytest.mark.skipif(
-    nvrtc() is None, reason='mma.h comes with NVRTC: pip install "mlsys-lab-course[kernels]"'
-)
 
 
+@needs_nvrtc
 @pytest.mark.parametrize(
     ("a_layout", "b_layout"), [("row", "row"), ("row", "col"), ("col", "row"), ("col", "col")]
 )
@@ -86,7 +84,7 @@ def test_mma_with_ldmatrix_and_asynchronous_copies(kind):
     assert report.errors == report.races == []
 
 
-@needs_headers
+@needs_nvrtc
 @pytest.mark.parametrize(("a_layout", "b_layout"), [("row", "row"), ("col", "col")])
 def test_wmma_sums_in_half_precision(a_layout, b_layout):
     source = f"""
@@ -116,7 +114,7 @@ def test_wmma_sums_in_half_precision(a_layout, b_layout):
     assert report.errors == report.races == []
 
 
-@needs_headers
+@needs_nvrtc
 @pytest.mark.parametrize(
     ("kind", "stride", "sectors", "requests"),
     [
@@ -147,7 +145,7 @@ def test_a_tile_that_wmma_stores_or_loads_fills_its_sectors(kind, stride, sector
     np.testing.assert_array_equal(d.reshape(16, stride)[tile], c.reshape(16, stride)[tile])
 
 
-@needs_headers
+@needs_nvrtc
 @pytest.mark.parametrize(("layout", "sectors"), [("row", 16), ("col", 16)])
 def test_a_16_bit_operand_of_wmma_is_one_request_of_16_sectors(layout, sectors):
     source = f"""
