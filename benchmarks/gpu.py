@@ -32,7 +32,7 @@ from mlsys_lab.kernels.frontend import FOLDER, CompileError, NoFrontEnd
 from mlsys_lab.kernels.gpu import cupy_with_gpu
 from mlsys_lab.kernels.launcher import ARCHITECTURES, KERNELS
 from mlsys_lab.kernels.library import RUNGS
-from mlsys_lab.kernels.resources import resources
+from mlsys_lab.kernels.residency import resources
 from mlsys_lab.kernels.tensor_map import driver
 
 PARTS = ("checks", "goals", "ncu", "racecheck")

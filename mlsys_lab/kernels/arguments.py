@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mlsys_lab.kernels.cooperative import give_workspace
 from mlsys_lab.kernels.ptx.code import Variable
 from mlsys_lab.kernels.ptx.flow import names
 from mlsys_lab.kernels.ptx.memory import Arena
@@ -49,6 +50,7 @@ def placed(program: Program, declared: list[Parameter], given: tuple[Any, ...]) 
         if variable.space in ("global", "const") and variable.name in used:
             initial = variable.initial.ljust(variable.size, b"\0")
             arena.symbols[variable.name] = arena.add(variable.name, variable.size, initial=initial)
+    give_workspace(kernel, arena)
     arena.fill()
     return arena, bytes(data)
 

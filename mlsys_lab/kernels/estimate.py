@@ -7,7 +7,7 @@ from typing import Any
 
 from mlsys_lab._core.hardware import DEVICES, Device
 from mlsys_lab.kernels.report import Report
-from mlsys_lab.kernels.resources import GPUS, Resources, blocks_resident, occupancy, resources
+from mlsys_lab.kernels.residency import GPUS, Resources, blocks_resident, occupancy, resources
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def estimate(source: str, name: str, threads: int, dynamic_shared: int, report: 
         threads: of a block.
         dynamic_shared: bytes of `extern __shared__` memory.
         report: of the launch.
-        gpu: one of `resources.GPUS`.
+        gpu: one of `residency.GPUS`.
 
     Raises:
         ValueError: an unknown GPU; lists the names. Or one that holds no block of the launch.

@@ -47,9 +47,39 @@ def examined(source: Any, name: str, grid: Any, block: Any, *arguments: Any, rac
     assert report is not None
     if report.errors:
         raise AssertionError(quoted(source, report.errors[0].message))
+    inside = sorted(report.short_barriers & conditional_barriers(source))
+    if inside:
+        what = "only some threads of a block come to this __syncthreads() within an if: move it out"
+        raise AssertionError(quoted(source, f"line {inside[0]}: {what}"))
     if races and report.races:
         raise AssertionError(quoted(source, report.races[0].message))
     return report
+
+
+def conditional_barriers(source: str) -> set[int]:
+    """Lines of `__syncthreads` that stand within the arms of an `if`.
+
+    Machine code does not tell these from a return before the barrier, which is allowed; the text does.
+    """
+    found, opened, line, start = set[int](), list[bool](), 1, ""
+    once = False  # an arm without braces, up to its semicolon
+    text = re.sub(r"//[^\n]*|/\*.*?\*/", lambda m: "\n" * m[0].count("\n"), source, flags=re.DOTALL)
+    for token in re.findall(r"\n|\w+|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)|.", text):
+        arm = bool(start) and bool(token.strip()) and not (start == "if" and token[0] == "(")
+        once |= arm and token not in ("if", "{")
+        if token.startswith("__syncthreads") and (once or any(opened)):
+            found.add(line)
+        if token in ("if", "else"):
+            start = token
+        elif token == "{":
+            opened.append(once or start in ("if", "else"))
+            once, start = False, ""
+        elif token == "}":
+            opened[-1:] = []
+        elif token == ";":
+            once, start = False, ""
+        line += token.count("\n")
+    return found
 
 
 def quoted(source: str, message: str) -> str:

@@ -79,11 +79,12 @@ def function_of(cupy: Any, source: str, name: str, arch: str) -> Any:
     By our front end where NVIDIA's compiler has its wheel, with that wheel's headers; else by CuPy, which
     cannot be asked for what one architecture alone has: then the driver takes our PTX.
     """
+    whole = {"enable_cooperative_groups": True} if "this_grid" in source else {}  # launched all at once
     here, own = f"sm_{cupy.cuda.Device().compute_capability}", arch.endswith("a")
     if own and arch != f"{here}a":
         raise RuntimeError(f"{name} is for {arch} alone, and this GPU is {here}")
     if nvrtc() is None and not own:
-        return cupy.RawModule(code=source, options=("-std=c++17",)).get_function(name)
+        return cupy.RawModule(code=source, options=("-std=c++17",), **whole).get_function(name)
     if nvrtc() is not None:
         ending, data = "cubin", to_cubin(source, arch if own else here)[0]
     else:
@@ -91,7 +92,7 @@ def function_of(cupy: Any, source: str, name: str, arch: str) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / f"kernel.{ending}"
         place.write_bytes(data)
-        kernel = cupy.RawModule(path=str(place)).get_function(name)
+        kernel = cupy.RawModule(path=str(place), **whole).get_function(name)
         kernel.compile()  # reads the file
     return kernel
 

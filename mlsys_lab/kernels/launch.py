@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mlsys_lab.kernels.arguments import placed
+from mlsys_lab.kernels.calls import with_functions
+from mlsys_lab.kernels.cooperative import check_grid, is_cooperative
 from mlsys_lab.kernels.frontend import CompileError, to_ptx
 from mlsys_lab.kernels.gpu import run_on_gpu
 from mlsys_lab.kernels.ptx.code import Module
@@ -15,6 +18,7 @@ from mlsys_lab.kernels.ptx.parser import parse
 from mlsys_lab.kernels.ptx.program import Program
 from mlsys_lab.kernels.ptx.table import NotSimulated, refused
 from mlsys_lab.kernels.report import Report
+from mlsys_lab.kernels.rewriting import rewritten
 from mlsys_lab.kernels.signature import parameters
 from mlsys_lab.kernels.simulate import simulate
 
@@ -64,6 +68,7 @@ class CudaKernel:
         self.name = name
         self.refused: NotSimulated | None = None
         try:
+            self.module.kernels[name] = rewritten(with_functions(self.module, self.module.kernels[name]))
             self._program = Program(self.module, self.module.kernels[name])
         except NotSimulated as reason:
             if not arch.endswith("a"):
@@ -133,6 +138,8 @@ class Launch:
             raise ValueError(
                 f"a block of {kernel.arch} has at most {most} bytes of shared memory, got {asked}"
             )
+        if not kernel.refused and is_cooperative(kernel.program.kernel):
+            check_grid(kernel.source, kernel.name, kernel.arch, math.prod(grid), threads, asked)
 
     def __call__(self, *arguments: Any, device: str = "simulator", steps: int = STEPS) -> Report | None:
         """Run it; arrays are changed in place.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlsys_lab.kernels.classes import class_of, flops_of
 from mlsys_lab.kernels.listing import as_html, as_text
-from mlsys_lab.kernels.ptx.code import space_of
 from mlsys_lab.kernels.ptx.counts import Counts, Error, Traffic
 from mlsys_lab.kernels.ptx.program import Program
 from mlsys_lab.kernels.race import Race
@@ -74,6 +73,7 @@ class Report:
         lines: by line of the source.
         errors, races: what was wrong.
         printed: what printf said.
+        short_barriers: lines of barriers before which some threads of the block had returned.
         source, launch: the source, and kernel, grid and block, set by the launch, for `__str__` and the
             notebook; `estimate` of a GPU where somebody set one.
         stopped: why the launch was given up, or "".
@@ -84,7 +84,7 @@ class Report:
         self.races = [r for r in races if r.kind != "same-value"]
         self.same_value_writes = [r for r in races if r.kind == "same-value"]
         self.printed, self.stopped, self.source = counts.printed, stopped, ""
-        self.launch = ""
+        self.launch, self.short_barriers = "", counts.short
         self.estimate: Any = None
         self.global_loads, self.global_stores, self.shared = GlobalAccess(), GlobalAccess(), SharedAccess()
         self.lines: dict[int, Line] = {}
@@ -104,6 +104,8 @@ class Report:
                 continue
             code = program.kernel.code[block.first : block.last]
             for one in [*code, *([block.closing] if block.closing else [])]:
+                if one.op[0][0] == "_":  # half of another, see `rewriting`
+                    continue
                 line = self.at(one.line)
                 line.instructions += warps
                 line.lanes += lanes
@@ -165,36 +167,3 @@ class Report:
             "races": [vars(r) for r in self.races], "lines": lines, "printed": self.printed,
             "launch": self.launch, "same_value_writes": [vars(r) for r in self.same_value_writes],
         }  # fmt: skip
-
-
-COUNTED = ("add", "sub", "mul", "div", "min", "max")
-FUNCTIONS = ("sqrt", "rcp", "rsqrt", "ex2", "lg2", "sin", "cos", "tanh")
-#: The class of an instruction by its first word; the rest is "float", or "integer and logic".
-CLASSES = {
-    **dict.fromkeys(("bra", "ret", "exit", "call"), "control"),
-    **dict.fromkeys(("bar", "barrier", "membar", "fence"), "barrier"),
-    **dict.fromkeys(("shfl", "vote", "match", "redux", "activemask"), "warp"),
-    **dict.fromkeys(("mma", "wmma", "ldmatrix"), "tensor core"),
-    **dict.fromkeys(("ld", "ldu", "cp"), "load"), "st": "store", "atom": "atomic", "red": "atomic",
-    **dict.fromkeys(("mov", "cvt", "cvta", "selp", "prmt"), "move and convert"),
-}  # fmt: skip
-
-
-def flops_of(op: tuple[str, ...]) -> int:
-    """Floating-point operations of one lane."""
-    kind = op[-1]
-    if not kind.startswith(("f", "bf")):
-        return 0
-    shape = re.search(r"\.m(\d+)n(\d+)k(\d+)\.", ".".join(op))
-    if shape and "mma" in (op[0], op[1]):  # a warp's product, by 32 lanes
-        return 2 * int(shape[1]) * int(shape[2]) * int(shape[3]) // 32
-    pairs = 2 if kind.endswith("x2") else 1
-    if op[0] in ("fma", "mad"):
-        return 2 * pairs
-    return pairs if op[0] in COUNTED + FUNCTIONS else 0
-
-
-def class_of(op: tuple[str, ...]) -> str:
-    """The class under which an instruction is counted."""
-    found = CLASSES.get(op[0], "float" if flops_of(op) else "integer and logic")
-    return f"{found} {space_of(op) or 'generic'}" if found in ("load", "store", "atomic") else found

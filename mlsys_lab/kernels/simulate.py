@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mlsys_lab.kernels.masks import Masked
+from mlsys_lab.kernels.calls import STACK_BYTES
+from mlsys_lab.kernels.cooperative import Cooperative, is_cooperative
 from mlsys_lab.kernels.ptx.counts import Counts
 from mlsys_lab.kernels.ptx.flow import Block
 from mlsys_lab.kernels.ptx.machine import Machine, Stopped
@@ -18,21 +19,26 @@ from mlsys_lab.kernels.ptx.races import Found, Shadow
 from mlsys_lab.kernels.ptx.table import NotSimulated, refused
 from mlsys_lab.kernels.race import Race
 from mlsys_lab.kernels.report import Report
-from mlsys_lab.kernels.spin import Spinning
+from mlsys_lab.kernels.rounds import Rounds, Ways
+from mlsys_lab.kernels.speech import Speaking
 
 CHUNK = 1 << 16  # lanes that run together
 Triple = tuple[int, int, int]
 
 
-class Watched(Spinning, Masked):
+class Watched(Cooperative, Rounds, Speaking):
     """The machine, with what is watched beside memory; a trap stops it."""
 
     def execute(self, here: int, block: Block) -> Any:
         guard = super().execute(here, block)
         if block.closing and block.closing.op[0] == "trap" and len(who := self.current(guard)[0]):
             line = block.closing.line
-            message = f"line {line}: {self.named(int(who[0]))} runs __trap(), which ends the launch"
-            raise Stopped("trap", line, message)
+            lane = f"line {line}: {self.named(int(who[0]))}"
+            if "stack" in block.closing.op:
+                raise Stopped(
+                    "stack_overflow", line, f"{lane} has filled its stack of {STACK_BYTES:,} bytes with calls"
+                )
+            raise Stopped("trap", line, f"{lane} runs __trap(), which ends the launch")
         return guard
 
 
@@ -53,14 +59,14 @@ def simulate(
     counts = Counts()
     blocks = grid[0] * grid[1] * grid[2]
     threads = -(-(block[0] * block[1] * block[2]) // 32) * 32
-    per = max(1, CHUNK // threads)
+    per = blocks if is_cooperative(program.kernel) else max(1, CHUNK // threads)
     shared_bytes = program.shared_bytes(dynamic_shared)
     granule = min([4, *(a.size for a in program.accesses.values() if a.space == "shared")])
     across, order = None, Order(blocks, threads) if program.has_fence else None
     if any(a.space in ("global", "") for a in program.accesses.values()):
         across = Shadow(len(arena.data), program.finest, threads, True, order)
     symbols = {**program.shared, **program.local, **arena.symbols}
-    stopped, races = "", list[Race]()
+    stopped, races, ways = "", list[Race](), Ways(program)
     with np.errstate(all="ignore"):
         for first in range(0, blocks, per):
             count = min(per, blocks - first)
@@ -68,7 +74,8 @@ def simulate(
             if shared_bytes:
                 machine.shadow_shared = Shadow(len(machine.shared), granule, threads, False, order)
             machine.shadow_global, machine.order = across, order
-            machine.values |= {name: np.uint64(at) for name, at in symbols.items()}
+            machine.values |= {n: (np.uint32 if n[0] == "%" else np.uint64)(at) for n, at in symbols.items()}
+            machine.ways = ways
             machine.start(steps)
             try:
                 machine.run()

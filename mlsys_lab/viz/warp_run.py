@@ -16,8 +16,8 @@ from mlsys_lab.kernels.launch import STEPS, CudaKernel
 from mlsys_lab.kernels.ptx.code import Access, Instruction
 from mlsys_lab.kernels.ptx.counts import Counts, Traffic
 from mlsys_lab.kernels.ptx.flow import Block
-from mlsys_lab.kernels.ptx.machine import Machine
 from mlsys_lab.kernels.ptx.program import Program
+from mlsys_lab.kernels.speech import Speaking
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Request:
     ideal: int
 
 
-class Listener(Machine):
+class Listener(Speaking):
     """The machine, which also notes the instructions that it runs and the requests that they make."""
 
     def start(self, limit: int) -> None:

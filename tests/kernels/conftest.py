@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from mlsys_lab.kernels.frontend import REMEDY, nvrtc
 from tests.conftest import need_front_end
+
+#: For tests of what clang with our header does not have: machine code, NVIDIA's headers and double functions.
+needs_nvrtc = pytest.mark.skipif(nvrtc() is None, reason=f"needs NVIDIA's compiler and headers: {REMEDY}")
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ import pytest
 
 from mlsys_lab.kernels import CompileError, CudaKernel
 from mlsys_lab.kernels.frontend import to_cubin
+from tests.kernels.conftest import needs_nvrtc
 
 ROOT = Path(__file__).resolve().parents[2]
 MAIN = "import sys; sys.argv[0] = 'mlsys-lab'; from mlsys_lab.cli import main; main()"
@@ -52,6 +53,7 @@ def test_it_prints_the_report_as_text_json_and_html(tmp_path):
     assert "y[i] += a * x[i];" in (tmp_path / "out.html").read_text("utf-8")
 
 
+@needs_nvrtc
 def test_for_a_gpu_it_adds_occupancy_from_machine_code_and_a_roofline_that_is_called_a_model(tmp_path):
     shape = ("saxpy.cu", "--grid", "4", "--block", "256", *ARGUMENTS, "--arg", "i32:1000", "--gpu", "H100")
     done = run(tmp_path, *shape, "--json")
@@ -118,8 +120,13 @@ HUNGRY = """extern "C" __global__ __launch_bounds__(256) void k(float* y) {
     ("source", "words", "code", "says"),
     [
         (DYNAMIC, ("--shared", "150000", "--gpu", "A6000"), 2, "a block of sm_86 has at most 101376 bytes"),
-        (DYNAMIC, ("--shared", "220000", "--gpu", "H100"), 0, "220,000 bytes shared"),
-        (HUNGRY, ("--block", "1024", "--gpu", "A100"), 2, "no block of 1024 threads of k fits"),
+        pytest.param(
+            *(DYNAMIC, ("--shared", "220000", "--gpu", "H100"), 0, "220,000 bytes shared"), marks=needs_nvrtc
+        ),
+        pytest.param(
+            *(HUNGRY, ("--block", "1024", "--gpu", "A100"), 2, "no block of 1024 threads of k fits"),
+            marks=needs_nvrtc,
+        ),
     ],
 )
 def test_the_limits_of_the_chosen_gpu_hold(source, words, code, says, tmp_path):
@@ -130,6 +137,7 @@ def test_the_limits_of_the_chosen_gpu_hold(source, words, code, says, tmp_path):
     assert code == 0 or len(done.stderr.strip().splitlines()) == 1
 
 
+@needs_nvrtc
 def test_of_the_assemblers_log_only_the_errors_are_told():
     source = DYNAMIC.replace("extern __shared__ float s[];", "__shared__ float s[20000];")
     with pytest.raises(CompileError, match=r"^ptxas error .* uses too much shared data") as told:

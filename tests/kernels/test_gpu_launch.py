@@ -20,8 +20,7 @@ from mlsys_lab.kernels import CudaKernel, frontend, gpu, hosts, references, tens
 from mlsys_lab.kernels.launcher import DYNAMIC_SHARED
 from mlsys_lab.kernels.library import LADDER
 from mlsys_lab.kernels.tensor_map import Tiles, encoded
-
-needs_nvrtc = pytest.mark.skipif(frontend.nvrtc() is None, reason="NVRTC is not installed")
+from tests.kernels.conftest import needs_nvrtc
 
 
 class Driver:
@@ -55,7 +54,14 @@ class CuPy:
         )
         self.asarray, self.asnumpy = Lying, lambda lying: lying.array
 
-    def RawModule(self, path: str = "", code: str = "", options: tuple[str, ...] = ()) -> Any:
+    def RawModule(
+        self,
+        path: str = "",
+        code: str = "",
+        options: tuple[str, ...] = (),
+        enable_cooperative_groups: bool = False,
+    ) -> Any:
+        self.cooperative = enable_cooperative_groups
         self.modules.append((Path(path).suffix or "code", Path(path).read_bytes() if path else code.encode()))
 
         def call(grid: Any, block: Any, arguments: tuple[Any, ...], shared_mem: int) -> None:
@@ -239,3 +245,13 @@ def test_the_benchmarks_ceilings_are_what_was_done_over_the_time_it_took(hopper,
     ((grid, block, given, _), *_) = hopper.launches
     multiply_adds = grid[0] * block[0] * int(given[3]) * 64
     assert found["float32_flops_per_s"] == pytest.approx(2 * multiply_adds / 2e-6)
+
+
+@needs_nvrtc
+@pytest.mark.parametrize(
+    ("sync", "cooperative"), [("cooperative_groups::this_grid().sync();", True), ("", False)]
+)
+def test_a_kernel_that_waits_for_its_grid_is_launched_cooperatively(hopper, sync, cooperative):
+    source = f'#include <cooperative_groups.h>\nextern "C" __global__ void k(float* y) {{ {sync} y[0] = 1; }}'
+    CudaKernel(source, arch="sm_90")[2, 32](np.zeros(4, np.float32), device="gpu")
+    assert hopper.cooperative is cooperative

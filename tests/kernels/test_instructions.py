@@ -79,7 +79,6 @@ def test_division_goes_toward_zero_and_by_zero_sets_all_bits(kind):
     [
         "atom.global.add.noftz.f16x2 %0, [%1], %0;",
         "bfe.u64 %1, %1, 3, 4;",
-        "add.cc.u32 %0, %0, %0;",
     ],
 )
 def test_what_would_compute_something_else_is_refused_by_name(assembly):

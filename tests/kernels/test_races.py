@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("mlsys_lab.kernels")
 from mlsys_lab.kernels import CudaKernel, Report
+from tests.kernels.conftest import needs_nvrtc
 
 
 def launch(source: str, grid: int, block: int) -> Report:
@@ -135,6 +136,7 @@ KERNEL {
 }"""
 
 
+@needs_nvrtc
 @pytest.mark.parametrize(
     ("store", "load", "clean"),
     [("release", "acquire", True), ("seq_cst", "seq_cst", True), ("relaxed", "relaxed", False)],

@@ -1,12 +1,14 @@
 """Generated kernels on the machine against the same program in Python, thread by thread.
 
 Unsigned arithmetic, branches, loops with break and continue, early returns, shared memory between barriers,
-atomics and shuffles. `--hypothesis-profile=deep` runs thousands.
+barriers that vote, atomics (of shared memory with the turns that they take) and shuffles.
+`--hypothesis-profile=deep` runs thousands.
 """
 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +21,7 @@ from mlsys_lab.kernels import CudaKernel
 THREADS, BLOCKS = 48, 2
 NAMES = "abcd"
 BITS = 0xFFFFFFFF
+HEADER_LINES = 3  # of the source, before the first line of the program
 
 
 class Program:
@@ -28,6 +31,7 @@ class Program:
         self.pick = random.Random(seed)
         self.cuda: list[str] = []
         self.python: list[str] = []
+        self.shared_atomics: list[int] = []  # lines of the source
         self.depth = self.loops = 0
 
     def line(self, cuda: str, python: str) -> None:
@@ -96,7 +100,8 @@ class Program:
 
     def meeting(self) -> None:
         """Something that threads do together, outside of all branches."""
-        name, kind = self.pick.choice(NAMES), self.pick.choice(["shared", "shuffle", "atomic", "ballot"])
+        kinds = ["shared", "shuffle", "atomic", "ballot", "vote", "own"]
+        name, kind = self.pick.choice(NAMES), self.pick.choice(kinds)
         shift = self.pick.randint(1, 31)
         if kind == "shared":
             self.line(f"s[t] = {name}; __syncthreads();", f"s[t] = {name}; yield 'barrier', 0")
@@ -110,6 +115,23 @@ class Program:
                 f"if (t < 32u) {name} = __shfl_xor_sync(0xffffffffu, {name}, {shift});",
                 f"if t < 32: {name} = yield 'shuffle', ({name}, {shift})",
             )
+        elif kind == "vote":
+            way = self.pick.choice(["count", "and", "or"])
+            x, p = self.condition()
+            self.line(f"{name} ^= __syncthreads_{way}({x});", f"{name} ^= yield '{way}', {p}")
+        elif kind == "own":
+            places = self.pick.choice([1, 2, 4])
+            self.line(f"if (t < 4u) s[{THREADS}u + t] = 0u;", f"if t < 4: s[{THREADS} + t] = 0")
+            self.line("__syncthreads();", "yield 'barrier', 0")
+            place = f"{THREADS} + ({name} & {places - 1})"
+            self.line(f"atomicAdd(&s[{place}], t | 1u);", f"w = {place}")
+            self.shared_atomics.append(len(self.cuda) + HEADER_LINES)
+            self.python.append(f"    taken[{len(self.shared_atomics)}, t // 32, w] += 1")
+            self.python.append(f"    s[w] = (s[w] + (t | 1)) & {BITS}")
+            self.line("__syncthreads();", "yield 'barrier', 0")
+            place = f"{THREADS} + (t & 3)"
+            self.line(f"{name} += s[{place}];", f"{name} = ({name} + s[{place}]) & {BITS}")
+            self.line("__syncthreads();", "yield 'barrier', 0")
         elif kind == "ballot":
             self.line(
                 f"if (t < 32u) {name} ^= __ballot_sync(0xffffffffu, {name} & 1u);",
@@ -127,12 +149,12 @@ class Program:
         self.meeting_after_return()
         body = "\n".join(self.cuda)
         source = f"""extern "C" __global__ void k(const unsigned* x, unsigned* y, unsigned* h) {{
-    __shared__ unsigned s[{THREADS}];
+    __shared__ unsigned s[{THREADS} + 4];
     unsigned t = threadIdx.x, a = x[blockIdx.x * {THREADS} + t], b = t * 7u, c = blockIdx.x, d = 1u;
 {body}
     y[blockIdx.x * {THREADS} + t] = a ^ (b * 3u) ^ (c * 5u) ^ (d * 7u);
 }}"""
-        text = "def thread(t, a, b, c, d, s, h, out):\n" + "\n".join(self.python)
+        text = "def thread(t, a, b, c, d, s, h, out, taken):\n" + "\n".join(self.python)
         text += f"\n    out[t] = (a ^ (b * 3) ^ (c * 5) ^ (d * 7)) & {BITS}\n    return\n    yield"
         names: dict[str, Any] = {"counted": counted}
         exec(text, names)
@@ -151,15 +173,20 @@ def counted(bound: Any) -> Iterator[int]:
         i += 1
 
 
-def by_hand(thread: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each block's threads as generators, moved from meeting to meeting."""
+def by_hand(thread: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """Each block's threads as generators, moved from meeting to meeting.
+
+    Returns:
+        What they leave, and the turns that lanes take at words of shared memory which they change.
+    """
+    turns = 0
     y, h = np.zeros(BLOCKS * THREADS, np.uint32), [0] * 8
     for block in range(BLOCKS):
-        s: list[int] = [0] * THREADS
+        s: list[int] = [0] * (THREADS + 4)
+        taken: Counter[tuple[int, int, int]] = Counter()
         out: dict[int, int] = {}
-        running = {
-            t: thread(t, int(x[block * THREADS + t]), t * 7, block, 1, s, h, out) for t in range(THREADS)
-        }
+        own = (s, h, out, taken)
+        running = {t: thread(t, int(x[block * THREADS + t]), t * 7, block, 1, *own) for t in range(THREADS)}
         asked: dict[int, Any] = {}
         answers: dict[int, Any] = dict.fromkeys(running)
         while running:
@@ -169,7 +196,7 @@ def by_hand(thread: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
                 except StopIteration:
                     del running[t]
                     asked.pop(t, None)
-            warp = [t for t in asked if t < 32 and asked[t][0] != "barrier"]
+            warp = [t for t in asked if t < 32 and asked[t][0] in ("shuffle", "ballot")]
             if warp:
                 values = {t: asked.pop(t) for t in warp}
                 for t, (kind, value) in values.items():
@@ -178,21 +205,29 @@ def by_hand(thread: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
                     else:
                         answers[t] = sum(values[u][1] << u for u in values)
             else:
-                answers = dict.fromkeys(running)
+                said = [value for _, value in asked.values()]
+                ways = {"count": sum(said), "and": int(all(said)), "or": int(any(said))}
+                answers = {t: ways.get(asked[t][0]) for t in running}
                 asked.clear()
+        most: Counter[tuple[int, int]] = Counter()
+        for (atomic, warp, _), lanes in taken.items():
+            most[atomic, warp] = max(most[atomic, warp], lanes)
+        turns += most.total()
         for t, value in out.items():
             y[block * THREADS + t] = value
-    return y, np.array(h, np.uint32)
+    return y, np.array(h, np.uint32), turns
 
 
 @given(st.integers(0, 10**9))
 def test_a_random_kernel_computes_what_python_does(seed):
-    source, thread = Program(seed).written()
+    program = Program(seed)
+    source, thread = program.written()
     x = np.random.default_rng(seed).integers(0, 2**32, BLOCKS * THREADS, np.uint32)
     y, h = np.zeros_like(x), np.zeros(8, np.uint32)
     report = CudaKernel(source)[BLOCKS, THREADS](x, y, h)
-    want_y, want_h = by_hand(thread, x)
+    want_y, want_h, turns = by_hand(thread, x)
     np.testing.assert_array_equal(y, want_y)
     np.testing.assert_array_equal(h, want_h)
     assert report is not None
     assert report.errors == report.races == []
+    assert sum(report.lines[line].shared.wavefronts for line in program.shared_atomics) == turns

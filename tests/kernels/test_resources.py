@@ -10,11 +10,11 @@ import pytest
 
 pytest.importorskip("mlsys_lab.kernels")
 from mlsys_lab.kernels import CompileError
-from mlsys_lab.kernels.frontend import nvrtc, wheels
+from mlsys_lab.kernels.frontend import wheels
 from mlsys_lab.kernels.launcher import ARCHITECTURES, FOLDER, KERNELS
-from mlsys_lab.kernels.resources import GPUS, blocks_resident, main, occupancy, resources
-
-needs_nvrtc = pytest.mark.skipif(nvrtc() is None, reason="NVRTC is not installed")
+from mlsys_lab.kernels.residency import GPUS, blocks_resident, occupancy, resources
+from mlsys_lab.kernels.resources import main
+from tests.kernels.conftest import needs_nvrtc
 
 
 @needs_nvrtc

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from mlsys_lab.kernels import CudaKernel
+from tests.kernels.conftest import needs_nvrtc
 
 rng = np.random.default_rng(0)
 
 
+@needs_nvrtc
 @pytest.mark.parametrize(
     ("a_layout", "b_layout"), [("row", "row"), ("row", "col"), ("col", "row"), ("col", "col")]
 )
@@ -80,3 +82,102 @@ def test_mma_with_ldmatrix_and_asynchronous_copies(kind):
     report = CudaKernel(source)[1, 32](a.view(np.uint16), b.view(np.uint16), c)
     np.testing.assert_allclose(c, a.astype(np.float64) @ b.astype(np.float64) + 0.5, rtol=1e-5, atol=1e-5)
     assert report.errors == report.races == []
+
+
+@needs_nvrtc
+@pytest.mark.parametrize(("a_layout", "b_layout"), [("row", "row"), ("col", "col")])
+def test_wmma_sums_in_half_precision(a_layout, b_layout):
+    source = f"""
+    #include <mma.h>
+    using namespace nvcuda;
+    extern "C" __global__ void k(const __half* a, const __half* b, const __half* c, __half* d, float* e) {{
+        wmma::fragment<wmma::matrix_a, 16, 16, 16, __half, wmma::{a_layout}_major> x;
+        wmma::fragment<wmma::matrix_b, 16, 16, 16, __half, wmma::{b_layout}_major> y;
+        wmma::fragment<wmma::accumulator, 16, 16, 16, __half> z;
+        wmma::fragment<wmma::accumulator, 16, 16, 16, float> w;
+        wmma::load_matrix_sync(x, a, 16);
+        wmma::load_matrix_sync(y, b, 16);
+        wmma::load_matrix_sync(z, c, 24, wmma::mem_row_major);
+        wmma::mma_sync(z, x, y, z);
+        for (int i = 0; i < w.num_elements; i++) w.x[i] = 2 * __half2float(z.x[i]);
+        wmma::store_matrix_sync(d, z, 16, wmma::mem_row_major);
+        wmma::store_matrix_sync(e, w, 16, wmma::mem_row_major);
+    }}"""
+    a, b = (rng.integers(-4, 5, (16, 16)).astype(np.float16) for _ in range(2))
+    c = rng.integers(-9, 10, (16, 24)).astype(np.float16)
+    d, e = np.zeros((16, 16), np.float16), np.zeros((16, 16), np.float32)
+    report = CudaKernel(source)[1, 32](a, b, c, d, e)
+    x, y = a if a_layout == "row" else a.T, b if b_layout == "row" else b.T
+    want = x.astype(int) @ y.astype(int) + c[:, :16].astype(int)  # below 2048: exact in half precision
+    np.testing.assert_array_equal(d, want)
+    np.testing.assert_array_equal(e, 2 * want)
+    assert report.errors == report.races == []
+
+
+@needs_nvrtc
+@pytest.mark.parametrize(
+    ("kind", "stride", "sectors", "requests"),
+    [
+        ("float", 16, 32, 2),  # 16 rows of 64 bytes
+        ("float", 64, 32, 2),
+        ("float", 20, 40, 2),  # rows of 80 bytes: each other one begins in the middle of a sector and has 3
+        ("__half", 16, 16, 2),  # 16 rows of 32 bytes
+        ("__half", 40, 8 + 16, 2),  # rows 80 bytes apart: each other one lies in two sectors
+    ],
+)
+def test_a_tile_that_wmma_stores_or_loads_fills_its_sectors(kind, stride, sectors, requests):
+    source = f"""
+    #include <mma.h>
+    using namespace nvcuda;
+    extern "C" __global__ void k(const {kind}* c, {kind}* d) {{
+        wmma::fragment<wmma::accumulator, 16, 16, 16, {kind}> z;
+        wmma::load_matrix_sync(z, c, {stride}, wmma::mem_row_major);
+        wmma::store_matrix_sync(d, z, {stride}, wmma::mem_row_major);
+    }}"""
+    dtype = np.float32 if kind == "float" else np.float16
+    c = rng.integers(0, 99, 16 * stride).astype(dtype)
+    d = np.zeros_like(c)
+    report = CudaKernel(source)[1, 32](c, d)
+    for traffic in (report.global_loads, report.global_stores):
+        assert (traffic.requests, traffic.sectors) == (requests, sectors)
+        assert traffic.bytes == 256 * dtype().itemsize
+    tile = np.s_[:, :16]
+    np.testing.assert_array_equal(d.reshape(16, stride)[tile], c.reshape(16, stride)[tile])
+
+
+@needs_nvrtc
+@pytest.mark.parametrize(("layout", "sectors"), [("row", 16), ("col", 16)])
+def test_a_16_bit_operand_of_wmma_is_one_request_of_16_sectors(layout, sectors):
+    source = f"""
+    #include <mma.h>
+    using namespace nvcuda;
+    extern "C" __global__ void k(const __half* a, float* d) {{
+        wmma::fragment<wmma::matrix_a, 16, 16, 16, __half, wmma::{layout}_major> x;
+        wmma::load_matrix_sync(x, a, 32);
+        d[threadIdx.x] = __half2float(x.x[0]);
+    }}"""
+    report = CudaKernel(source)[1, 32](np.zeros((16, 32), np.float16), np.zeros(32, np.float32))
+    assert (report.global_loads.requests, report.global_loads.sectors) == (1, sectors)
+
+
+@pytest.mark.parametrize(("size", "cache"), [(4, "ca"), (8, "ca"), (16, "ca"), (16, "cg")])
+def test_asynchronous_copies_of_each_size_move_their_bytes_and_are_counted(size, cache):
+    words = size // 4
+    source = f"""extern "C" __global__ void k(const int* x, int* y) {{
+        __shared__ __align__(16) int s[32 * {words}];
+        int t = threadIdx.x;
+        unsigned to;
+        asm("{{ .reg .u64 p; cvta.to.shared.u64 p, %1; cvt.u32.u64 %0, p; }}"
+            : "=r"(to) : "l"(s + {words} * (31 - t)));
+        asm volatile("cp.async.{cache}.shared.global [%0], [%1], {size};"
+            :: "r"(to), "l"(x + {words} * t) : "memory");
+        asm volatile("cp.async.commit_group; cp.async.wait_group 0;" ::: "memory");
+        __syncthreads();
+        for (int i = 0; i < {words}; i++) y[{words} * t + i] = s[{words} * t + i];
+    }}"""
+    x, y = np.arange(32 * words, dtype=np.int32), np.zeros(32 * words, np.int32)
+    report = CudaKernel(source)[1, 32](x, y)
+    np.testing.assert_array_equal(y, x.reshape(32, words)[::-1].ravel())
+    assert report.errors == report.races == []
+    assert (report.global_loads.requests, report.global_loads.sectors) == (1, size)  # 32 x size bytes
+    assert report.lines[7].shared.wavefronts == words  # none in conflict

@@ -17,11 +17,11 @@ pytest.importorskip("mlsys_lab.kernels")
 from mlsys_lab.kernels import CudaKernel, NotSimulated, frontend, hosts, references
 from mlsys_lab.kernels.launcher import COUNTERS, DYNAMIC_SHARED, FOLDER, KERNELS, kernel_of
 from mlsys_lab.kernels.library import LADDER
-from mlsys_lab.kernels.resources import REGISTERS, resources
+from mlsys_lab.kernels.residency import REGISTERS, resources
+from tests.kernels.conftest import needs_nvrtc
 
 SOURCE = (FOLDER / "matmul_wgmma.cu").read_text(encoding="utf-8")
 THREADS = KERNELS["matmul_wgmma"]["matmul_wgmma"]
-needs_nvrtc = pytest.mark.skipif(frontend.nvrtc() is None, reason="NVRTC is not installed")
 
 SOFTWARE = """
 struct TensorMap { const unsigned short* at; int rows, columns, high, wide; };
@@ -159,6 +159,7 @@ def emulated(stages: int) -> str:
     return head.replace(ring, f"constexpr int STAGES = {stages};") + SOFTWARE + described[0] + kernel
 
 
+@needs_nvrtc
 @pytest.mark.parametrize(
     ("sizes", "grid", "stages"),
     [
@@ -251,6 +252,7 @@ def test_a_machine_without_any_compiler_names_them_too(without_nvrtc):
         LADDER["matmul_wgmma"].run(*references.inputs("matmul bf16", (8, 8, 8)))
 
 
+@needs_nvrtc
 def test_the_address_of_a_parameter_is_refused_with_its_line():
     source = """struct S { int v[20]; };
     extern "C" __global__ void k(const __grid_constant__ S s, int* y) {

@@ -30,7 +30,7 @@ CASES = {
     "does not compile": (
         lambda: CudaKernel('extern "C" __global__ void k(float* y) {\n    y[0] = z;\n}'),
         CompileError,
-        r'line 2: identifier "z" is undefined',
+        r"""line 2: (identifier "z" is undefined|use of undeclared identifier 'z')""",
     ),
     "no kernel at all": (
         lambda: CudaKernel("__device__ int f() { return 1; }"),
@@ -191,19 +191,6 @@ def test_what_goes_wrong_in_the_launch_is_recorded_and_the_launch_returns(case):
     import re
 
     assert re.search(message, report.errors[0].message), report.errors[0].message
-
-
-GRID_SYNC = """#include <cooperative_groups.h>
-extern "C" __global__ void k(float* y) {
-    y[0] = 1;
-    cooperative_groups::this_grid().sync();
-}"""
-
-
-@pytest.mark.skipif(frontend.nvrtc() is None, reason="cooperative_groups.h comes with NVIDIA's compiler")
-def test_a_barrier_of_the_grid_is_an_instruction_that_is_not_simulated():
-    with pytest.raises(NotSimulated, match=r"line 4: mov\.u32 of %envreg[12] is not simulated"):
-        CudaKernel(GRID_SYNC)[1, 32](floats())
 
 
 def test_an_error_within_an_instruction_names_it_and_its_line(monkeypatch):

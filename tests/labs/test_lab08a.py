@@ -78,6 +78,25 @@ WRONG: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
     "thread 0 reads it all itself": ("q3", (("sum += s[k]", "sum += i + k < n ? x[i + k] : 0"),)),
     "tree without a barrier": ("q4", (("__syncthreads();", ""),)),
     "one barrier before the tree": ("q4", (("__syncthreads();", ""), (" : 0;", " : 0; __syncthreads();"))),
+    "barrier for the threads that add alone": (
+        "q4",
+        (
+            ("        __syncthreads();\n", ""),
+            ("if (t < half) s[t] += s[t + half];", "if (t < half) { __syncthreads(); s[t] += s[t + half]; }"),
+        ),
+    ),
+    "barrier behind the threads that add alone": (
+        "q4",
+        (
+            ("        __syncthreads();\n", ""),
+            (" : 0;", " : 0; __syncthreads();"),
+            ("if (t < half) s[t] += s[t + half];", "if (t < half) { s[t] += s[t + half]; __syncthreads(); }"),
+        ),
+    ),
+    "barrier of thread 0 alone": (
+        "q3",
+        (("    __syncthreads();\n", ""), ("float sum = 0;", "__syncthreads(); float sum = 0;")),
+    ),
     "one step short": ("q4", (("half > 0", "half > 1"),)),
     "neighbours first, lanes apart": (
         "q4",

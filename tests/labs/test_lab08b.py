@@ -74,6 +74,14 @@ WRONG: dict[str, tuple[str, Callable[[], str]]] = {
     "no tiles": ("q2", lambda: kernel("q1").replace("coalesced", "tiled")),
     "no last barrier": ("q2", lambda: without_last_barrier("q2")),
     "no first barrier": ("q2", lambda: without_first_barrier("q2")),
+    "barriers for half of the block": (
+        "q2",
+        lambda: kernel("q2").replace("__syncthreads();", "if (y < 16) __syncthreads();"),
+    ),
+    "barrier in an if that half of the block takes": (
+        "q4",
+        lambda: kernel("q4").replace("__syncthreads();", "if (y < 4) { __syncthreads(); }"),
+    ),
     "tile of b turned": (
         "q2",
         lambda: changed("q2", ("bs[y][x] =", "bs[x][y] ="), ("bs[j][x]", "bs[x][j]")),

@@ -45,9 +45,21 @@ TRIPLE(mlsys_nctaid, nctaid)
 #define gridDim (mlsys_nctaid())
 static const __device__ int warpSize = 32;
 
+#define VOTE(name, op) INLINE int name(int p) { \
+    int r; \
+    asm volatile("{ .reg .pred q, s; setp.ne.s32 q, %1, 0; " op " }" : "=r"(r) : "r"(p) : "memory"); \
+    return r; }
+VOTE(__syncthreads_count, "bar.red.popc.u32 %0, 0, q;")
+VOTE(__syncthreads_and, "bar.red.and.pred s, 0, q; selp.s32 %0, 1, 0, s;")
+VOTE(__syncthreads_or, "bar.red.or.pred s, 0, q; selp.s32 %0, 1, 0, s;")
 INLINE void __syncwarp(unsigned mask = 0xffffffffu) {
     asm volatile("bar.warp.sync %0;" :: "r"(mask) : "memory");
 }
+INLINE size_t __cvta_generic_to_shared(const void* p) {
+    size_t r; asm("cvta.to.shared.u64 %0, %1;" : "=l"(r) : "l"(p)); return r; }
+INLINE void* __cvta_shared_to_generic(size_t p) {
+    void* r; asm("cvta.shared.u64 %0, %1;" : "=l"(r) : "l"(p)); return r; }
+INLINE void __threadfence_system() { asm volatile("membar.sys;" ::: "memory"); }
 INLINE void __threadfence() { asm volatile("membar.gl;" ::: "memory"); }
 INLINE void __trap() { asm volatile("trap;"); }
 extern "C" __device__ int printf(const char* form, ...);
@@ -97,6 +109,7 @@ SHUFFLES(unsigned, "r")
 ATOMIC(atomicAdd, "add", float, "f32", "f")
 ATOMIC(atomicAdd, "add", int, "s32", "r")
 ATOMIC(atomicAdd, "add", unsigned, "u32", "r")
+ATOMIC(atomicAdd, "add", unsigned long long, "u64", "l")
 ATOMIC(atomicMin, "min", int, "s32", "r")
 ATOMIC(atomicMax, "max", int, "s32", "r")
 ATOMIC(atomicMin, "min", unsigned, "u32", "r")

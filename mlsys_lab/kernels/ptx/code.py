@@ -85,7 +85,7 @@ class Variable:
 
 @dataclass
 class Kernel:
-    """An entry: its parameters, registers (name -> type), variables, instructions and labels."""
+    """An entry or a function: parameters, registers (name -> type), variables, instructions and labels."""
 
     name: str
     parameters: list[Variable] = field(default_factory=list)
@@ -93,13 +93,15 @@ class Kernel:
     variables: dict[str, Variable] = field(default_factory=dict)
     code: list[Instruction] = field(default_factory=list)
     labels: dict[str, int] = field(default_factory=dict)
+    results: list[Variable] = field(default_factory=list)
 
 
 @dataclass
 class Module:
-    """What a PTX text holds: kernels, and variables of the module."""
+    """What a PTX text holds: kernels, functions that have a body, and variables of the module."""
 
     kernels: dict[str, Kernel] = field(default_factory=dict)
+    functions: dict[str, Kernel] = field(default_factory=dict)
     variables: dict[str, Variable] = field(default_factory=dict)
 
 

@@ -58,13 +58,14 @@ class Error:
 
 @dataclass
 class Counts:
-    """See the module."""
+    """See the module; `short` are the lines of barriers that opened with threads of their block gone."""
 
     lanes: Counter[int] = field(default_factory=Counter)
     warps: Counter[int] = field(default_factory=Counter)
     traffic: dict[tuple[int, str], Traffic] = field(default_factory=dict)
     errors: list[Error] = field(default_factory=list)
     printed: list[str] = field(default_factory=list)
+    short: set[int] = field(default_factory=set)
 
     def request(self, access: Access, space: str, rows: np.ndarray) -> None:
         """Count a memory instruction of some warps."""
@@ -80,7 +81,7 @@ class Counts:
             one.fewest += fewest * times
             requests *= times
         else:
-            requests, cost, ideal = wavefronts(rows, access.size)
+            requests, cost, ideal = wavefronts(rows, access.size, bool(access.atomic))
             one.wavefronts += cost
             one.ideal += ideal
         one.requests += requests

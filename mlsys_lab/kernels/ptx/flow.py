@@ -181,7 +181,7 @@ def live(kernel: Kernel, blocks: list[Block]) -> None:
 
 
 #: Instructions that write no register, though their first operand is one, or that have no destination.
-NO_RESULT = ("st", "red", "bar", "barrier", "bra", "membar", "fence", "call", "nanosleep", *LEAVES)
+NO_RESULT = ("st", "red", "bar", "barrier", "bra", "membar", "fence", "call", "nanosleep", "_tell", *LEAVES)
 
 
 def destinations(instruction: Instruction) -> set[str]:

@@ -14,8 +14,8 @@ from mlsys_lab.kernels.ptx.code import Immediate
 from mlsys_lab.kernels.ptx.flow import Block, destinations, touched
 from mlsys_lab.kernels.ptx.table import DTYPES, refused
 from mlsys_lab.kernels.ptx.tensor_core import TensorCore
+from mlsys_lab.kernels.ptx.warp import BARRIERS
 
-BARRIERS = 16  # that a block has, by number
 PATIENCE, BURST = 64, 64  # after how many steps those that waited longest run, and for how many
 
 
@@ -40,6 +40,8 @@ class Machine(TensorCore):
         self.steps = self.patient_until = 0
         self.patient = self.place[:0]
         self.together = 0  # where all lanes are, or -1
+        self.told = np.zeros((2, self.blocks * BARRIERS), np.int64)
+        self.outcome = self.told.copy()
 
     def run(self) -> None:
         """Run to the end.
@@ -252,6 +254,7 @@ class Machine(TensorCore):
     def arrive(self, here: int, block: Block) -> None:
         """Lanes reach a barrier."""
         if self.rows is None and not self.program.expected[here]:  # all that live: every barrier is full
+            self.opened(np.arange(self.blocks) * BARRIERS + self.program.barrier[here])
             self.passed_barrier(None)
             self.together = block.after
             return
@@ -278,6 +281,7 @@ class Machine(TensorCore):
         free = rows[full[key]]
         if not len(free):
             return
+        self.opened(np.flatnonzero(full))
         places, first = self.waits[free], np.zeros(self.blocks * BARRIERS, np.int32)
         first[key[full[key]]] = places
         if (places != first[key[full[key]]]).any():

@@ -35,15 +35,16 @@ def sectors(rows: np.ndarray) -> tuple[int, int]:
     return len(rows), int((new & (found[:, 1:] >= 0)).sum() + (found[:, 0] >= 0).sum())
 
 
-def wavefronts(rows: np.ndarray, size: int) -> tuple[int, int, int]:
+def wavefronts(rows: np.ndarray, size: int, atomic: bool = False) -> tuple[int, int, int]:
     """Requests, wavefronts and the fewest wavefronts possible, of accesses to shared memory.
 
     64-bit accesses go by half warp, 128-bit by quarter warp. Lanes that ask for the same word share it; two
-    words of one bank take turns.
+    words of one bank take turns; of atomic operations all lanes of a bank do, also those at the same word.
 
     Args:
         rows: (warps, 32) byte addresses within the block's shared memory.
         size: bytes of an access.
+        atomic: whether each lane changes its word.
     """
     rows = rows[(rows >= 0).any(axis=1)]
     count = len(rows)
@@ -55,7 +56,7 @@ def wavefronts(rows: np.ndarray, size: int) -> tuple[int, int, int]:
     words = np.where(parts[:, :, None] >= 0, words, -1).reshape(len(parts), -1)
     words = np.sort(words, axis=1)
     first = np.ones(words.shape, bool)
-    first[:, 1:] = words[:, 1:] != words[:, :-1]
+    first[:, 1:] = atomic | (words[:, 1:] != words[:, :-1])
     first &= words >= 0
     row, _ = np.nonzero(first)
     turns = np.bincount(row * BANKS + words[first] % BANKS, minlength=len(words) * BANKS)

@@ -128,6 +128,15 @@ class Order:
         if self.view[thread] != known:
             self.changed.add(block)
 
+    def meet_up(self, stamps: np.ndarray) -> None:
+        """Some threads of a warp meet: each has what all of them did and know."""
+        who, chain = stamps & THREAD, Chain()
+        self.clock[who] += 1
+        mine = np.stack([who, self.clock[who], stamps >> 32, self.view[who]], 1)
+        chain.marks = dict.fromkeys(map(tuple, mine.tolist()))
+        self.view[who] = reduce(self.join, np.unique(self.view[who]).tolist(), self.upto(chain, len(who)))
+        self.changed.add(int(who[0]) // self.threads)
+
     def barrier(self, blocks: set[int]) -> None:
         """Blocks pass a barrier."""
         for thread in [t for b in sorted(blocks & self.due.keys()) for t in self.due[b]]:

@@ -105,29 +105,18 @@ class _Parser:
         while self.at < len(self.tokens):
             token = self.peek()
             if self.accept(".entry"):
-                self.entry()
+                self.code(self.made.kernels)
+            elif self.accept(".func"):
+                self.code(self.made.functions)
             elif token in (".global", ".const", ".shared", ".local", ".tex"):
                 variable = self.variable()
                 self.made.variables[variable.name] = variable
-            elif token == ".func":
-                self.function()
             elif token == ".section":
                 self.skip_past("{")
                 self.skip_past("}")
             else:
                 self.at += 1
         return self.made
-
-    def function(self) -> None:
-        """A declaration, or a body, which is passed over: calling it is an error when it is called."""
-        while self.peek() not in (";", "{"):
-            self.at += 1
-        depth = 0
-        while True:
-            token = self.take()
-            depth += (token == "{") - (token == "}")
-            if depth == 0 and token in (";", "}"):
-                return
 
     def variable(self) -> Variable:
         space, align, kind = self.take().lstrip("."), 1, "b8"
@@ -157,15 +146,18 @@ class _Parser:
             raise PtxError(f"a variable that starts with {token!r} is not simulated")
         return (value.value & ((1 << 8 * BYTES[kind]) - 1)).to_bytes(BYTES[kind], "little")
 
-    def entry(self) -> None:
-        kernel = Kernel(self.take())
+    def code(self, there: dict[str, Kernel]) -> None:
+        """An entry or a function; one that is only declared is passed over."""
+        results = self.listed(")", self.variable) if self.accept("(") else []
+        one = Kernel(self.take(), results=results)
         if self.accept("("):
-            kernel.parameters = self.listed(")", self.variable)
-        while self.peek() != "{":
+            one.parameters = self.listed(")", self.variable)
+        while self.peek() not in ("{", ";"):
             self.at += 1
         self.scopes, self.declared = [], set()
-        self.body(kernel)
-        self.made.kernels[kernel.name] = kernel
+        if not self.accept(";"):
+            self.body(one)
+            there[one.name] = one
 
     def body(self, kernel: Kernel) -> None:
         self.take("{")

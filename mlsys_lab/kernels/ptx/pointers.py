@@ -31,8 +31,9 @@ def origins(kernel: Kernel) -> dict[str, frozenset[str]]:
 
 
 def own(name: str, kernel: Kernel) -> frozenset[str]:
-    """A variable is an address in itself."""
-    return frozenset() if name.startswith("%") or name in kernel.registers else frozenset({name})
+    """A variable is an address in itself; so is what the driver hands over in a special register."""
+    known = name in kernel.registers or (name[0] == "%" and not name.startswith("%envreg"))
+    return frozenset() if known else frozenset({name})
 
 
 def watched(kernel: Kernel) -> set[int]:

@@ -13,6 +13,8 @@ from mlsys_lab.kernels.ptx.pointers import watched
 from mlsys_lab.kernels.ptx.table import refused
 from mlsys_lab.kernels.ptx.translate import Translated, translate
 
+ALL_LANES = (Immediate(-1), Immediate(0xFFFFFFFF))
+
 
 @dataclass
 class Program:
@@ -65,7 +67,11 @@ class Program:
     @property
     def has_fence(self) -> bool:
         orders = {"membar", "fence", "acquire", "release", "acq_rel"}
-        return any(orders & set(i.op) and "proxy" not in i.op for i in self.kernel.code)
+        return any(
+            (orders & set(i.op) and "proxy" not in i.op)
+            or (i.op[1:2] == ("warp",) and i.operands[0] not in ALL_LANES)  # of a part of a warp
+            for i in self.kernel.code
+        )
 
 
 def laid_out(variables: list[Variable]) -> tuple[dict[str, int], int]:

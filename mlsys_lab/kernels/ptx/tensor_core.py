@@ -1,7 +1,7 @@
 """Matrix products of a whole warp: mma, wmma and ldmatrix, and asynchronous copies.
 
 Where PTX fixes which lane holds which element (mma, ldmatrix), this is that layout: PTX ISA 9.7.14. Where it
-does not (wmma), a lane holds eight elements that lie side by side in memory.
+does not (wmma), a lane holds elements that lie side by side in memory.
 """
 
 from __future__ import annotations
@@ -79,43 +79,50 @@ class TensorCore(Memory):
             out.append(np.ascontiguousarray(pair).view(np.uint32).reshape(-1))
         return out
 
-    def fragment_load(self, access: Access, address: Any, offset: int, stride: Any, width: int) -> list[Any]:
-        """wmma.load: lane l takes row l / 2, elements 8 (l % 2) to 8 (l % 2) + 7; `width` bytes each."""
-        place, _ = self.current()
-        out: list[Any] = []
-        for part in range(0, 8 * width, 16):
-            out += self.load(access, self.row_of(address, stride, width, place), offset + part, None)
-        return out
+    def fragment_places(self, address: Any, stride: Any, width: int, sum_: bool) -> list[np.ndarray]:
+        """Where a lane's elements lie, request by request.
+
+        Of an operand lane l has row l / 2, elements 8 (l % 2) to 8 (l % 2) + 7. Of a sum it has rows l / 4
+        and 8 + l / 4, elements 4 (l % 4) to 4 (l % 4) + 3, so that a request fills whole sectors.
+        """
+        lane, at = self.current()[0] & (WARP - 1), np.asarray(address).astype(np.int64)
+        rows = (
+            [(lane // 4, lane % 4 * 4), (8 + lane // 4, lane % 4 * 4)]
+            if sum_
+            else [(lane // 2, lane % 2 * 8)]
+        )
+        return [at + (r * np.asarray(stride).astype(np.int64) + c) * width for r, c in rows]
+
+    def fragment_load(self, access: Access, address: Any, offset: int, *shape: Any) -> list[Any]:
+        """wmma.load; `shape` is the stride in elements, their bytes, and whether it is a sum."""
+        places = self.fragment_places(address, *shape)
+        return [value for at in places for value in self.load(access, at, offset, None)]
 
     def fragment_store(
         self, access: Access, address: Any, offset: int, stride: Any, width: int, *values: Any
     ) -> None:
         """wmma.store, in the same places."""
-        place, _ = self.current()
-        per = 16 // width
-        for part in range(0, len(values), per):
-            at = self.row_of(address, stride, width, place)
-            self.store(access, at, offset + part * width, None, *values[part : part + per])
-
-    @staticmethod
-    def row_of(address: Any, stride: Any, width: int, place: np.ndarray) -> np.ndarray:
-        lane = place & (WARP - 1)
-        moved = (lane // 2 * np.asarray(stride).astype(np.int64) + lane % 2 * 8) * width
-        return np.asarray(address).astype(np.int64) + moved
+        for i, at in enumerate(self.fragment_places(address, stride, width, True)):
+            self.store(access, at, offset, None, *values[access.lanes * i : access.lanes * (i + 1)])
 
     def fragment_mma(
-        self, layouts: tuple[str, str], kind: str, a_regs: Any, b_regs: Any, c_regs: Any
+        self, layouts: tuple[str, str], kind: str, wide: str, a_regs: Any, b_regs: Any, c_regs: Any
     ) -> list[np.ndarray]:
-        """wmma.mma m16n16k16 with float32 results."""
-        narrow = DTYPES[kind]
+        """wmma.mma m16n16k16; results of type `wide`, computed in float32."""
         operands = []
         for registers, layout in zip((a_regs, b_regs), layouts, strict=True):
             bits = self.warps(list(registers[:4]), np.uint32)
-            matrix = np.ascontiguousarray(bits).view(narrow).reshape(-1, 16, 16).astype(np.float32)
+            matrix = np.ascontiguousarray(bits).view(DTYPES[kind]).reshape(-1, 16, 16).astype(np.float32)
             operands.append(matrix if layout == "row" else matrix.transpose(0, 2, 1))
-        c = np.ascontiguousarray(self.warps(list(c_regs), np.uint32)).view(np.float32).reshape(-1, 16, 16)
-        out = (operands[0] @ operands[1] + c).reshape(-1, 8)
-        return [np.ascontiguousarray(out[:, i]) for i in range(8)]
+        held = np.ascontiguousarray(self.warps(list(c_regs), np.uint32)).view(DTYPES[wide])
+        halves_ = (operands[0] @ operands[1]).reshape(-1, 2, 8, 4, 4).transpose(0, 2, 3, 1, 4)
+        out = (
+            (halves_.reshape(-1, WARP, 8) + held)
+            .astype(DTYPES[wide])
+            .view(np.uint32)
+            .reshape(-1, len(c_regs))
+        )
+        return [np.ascontiguousarray(out[:, i]) for i in range(len(c_regs))]
 
     def copy_async(self, source: Access, target: Access, to: Any, from_: Any, guard: Any) -> None:
         """cp.async: done at once; what waits for it finds it there."""

@@ -137,7 +137,7 @@ class Writer:
             self.move(one)
         elif head == "call":
             self.call(index, one)
-        elif head in ("shfl", "vote", "match", "activemask", "redux", "bar", "barrier"):
+        elif head in ("shfl", "vote", "match", "activemask", "redux", "bar", "barrier", "_tell", "_hear"):
             self.warp(one)
         elif head in ("membar", "fence"):
             if "proxy" not in one.op:
@@ -273,7 +273,11 @@ class Writer:
         if op[0] in ("bar", "barrier"):
             if op[1] != "warp":
                 raise refused(one)
-            self.lines.append(f"M.sync_warp({guard or None})")
+            self.lines.append(f"M.sync_warp({guard or None}, {self.read(operands[0], 'u32')})")
+        elif op[0] == "_tell":
+            self.lines.append(f"M.tell({operands[0].value}, {self.read(operands[1], 'pred')})")
+        elif op[0] == "_hear":
+            self.write(operands[0], f"M.hear({op[1]!r}, {operands[1].value})", op[2])
         elif op[0] == "shfl":
             values = ", ".join(self.read(o, "u32") for o in operands[1:4])
             self.results(operands[0], f"M.shuffle({op[2]!r}, {values})", ["b32", "pred"], guard)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mlsys_lab.kernels.ptx.code import Access, Immediate, Instruction, parts, space_of
+from mlsys_lab.kernels.ptx.code import BYTES, Access, Immediate, Instruction, parts, space_of
 from mlsys_lab.kernels.ptx.table import refused
 
 
@@ -33,32 +33,32 @@ def wmma(writer: Any, index: int, one: Instruction) -> None:
         raise refused(one)
     if op[1] == "mma":
         at = op.index("m16n16k16")
-        kinds = op[at + 1 :]
+        kinds = op[at + 1 :]  # of d and c, or of all four: d, a, b, c
         kind = "bf16" if "bf16" in kinds else "f16"
-        if kinds[0] != "f32" or kinds[-1] != "f32" or set(kinds) - {"f32", "bf16"}:
+        if kinds[0] != kinds[-1] or set(kinds) - {"f32", kind} or (kind == "bf16" and kinds[0] != "f32"):
             raise refused(one)
         given = ", ".join(bits_of(writer, o) for o in one.operands[1:])
-        call = f"M.fragment_mma({op[at - 2 : at]!r}, {kind!r}, {given})"
-        writer.results(one.operands[0], call, ["f32"])
+        call = f"M.fragment_mma({op[at - 2 : at]!r}, {kind!r}, {kinds[0]!r}, {given})"
+        writer.results(one.operands[0], call, ["b32"])
         return
     space = space_of(op)
-    store, kind = op[1] == "store", op[-1]
-    width = 4 if kind == "f32" else 2
+    store, kind, is_sum = op[1] == "store", op[-1], op[2] in ("c", "d")
     place, values = (one.operands[0], one.operands[1]) if store else (one.operands[1], one.operands[0])
-    if op[2] in ("c", "d") and ("col" in op or kind != "f32"):
+    if kind not in ("f16", "bf16", *(["f32"] if is_sum else [])) or (is_sum and "col" in op):
         raise refused(one)
     stride = writer.read(one.operands[2], "u32") if len(one.operands) > 2 else "16"
-    writer.accesses[index] = Access(index, space, "b32", 4, one.line, store)
+    lanes = 2 if is_sum and kind == "f16" else 4
+    writer.accesses[index] = Access(index, space, "b32", lanes, one.line, store)
     access = writer.bind(writer.accesses[index], "a")
-    where = f"{writer.address(place)}, {place.offset}, {stride}, {width}"
+    where = f"{writer.address(place)}, {place.offset}, {stride}, {BYTES[kind]}"
     if store:
         stored = ", ".join(writer.read(r, "b32") for r in parts(values))
         writer.lines.append(f"M.fragment_store({access}, {where}, {stored})")
         return
     var = writer.new()
-    writer.lines.append(f"{var} = M.fragment_load({access}, {where})")
-    for i, part in enumerate(parts(values)):
-        writer.write(part, f"{var}[{i if width == 4 else i % 4}]", "b32")
+    writer.lines.append(f"{var} = M.fragment_load({access}, {where}, {is_sum})")
+    for i, part in enumerate(parts(values)):  # of operands the second half repeats the first
+        writer.write(part, f"{var}[{i if is_sum else i % 4}]", "b32")
 
 
 def ldmatrix(writer: Any, index: int, one: Instruction) -> None:

@@ -1,4 +1,4 @@
-"""What the lanes of a warp do together: shuffles, votes, matches, reductions."""
+"""What the lanes of a warp do together: shuffles, votes, matches, reductions; and votes of a block."""
 
 from __future__ import annotations
 
@@ -19,8 +19,15 @@ REDUCE: dict[str, tuple[Any, Callable[[Any], Any]]] = {
 }
 
 
+BARRIERS = 16  # that a block has, by number
+
+
 class Warp(Lanes):
     """See the module."""
+
+    told: np.ndarray  # by barrier of each block: threads that came, and for how many it is true
+    outcome: np.ndarray
+    stamps: Callable[[np.ndarray], np.ndarray]
 
     def by_warp(self, values: Any, place: np.ndarray, fill: Any) -> np.ndarray:
         """Values at the places of the chunk's lanes."""
@@ -89,10 +96,35 @@ class Warp(Lanes):
         same = found == self.active_mask()
         return np.where(same, found, np.uint32(0)), same
 
-    def sync_warp(self, guard: Any) -> None:
-        place, _ = self.current(guard)
-        warps = np.unique(place >> 5)
+    def sync_warp(self, guard: Any, mask: Any) -> None:
+        """Lanes wait for those of their warp that a mask names; what these did comes before what they do."""
+        place, chosen = self.current(guard)
+        named = np.broadcast_to(mask, self.running())[slice(None) if chosen is None else chosen]
+        there = np.minimum(self.size - (place % self.threads & -WARP), WARP).astype(np.uint64)
+        whole = (~named & ((np.uint64(1) << there) - np.uint64(1))) == 0
+        warps = np.unique(place[whole] >> 5)
         if self.order is not None:
             self.order.share((warps * WARP + self.first * self.threads).tolist(), WARP)
+            some = np.flatnonzero(~whole & ((named >> (place & (WARP - 1)).astype(np.uint32)) & 1 == 1))
+            groups = np.unique((place[some] >> 5 << 32) | named[some], return_inverse=True)[1]
+            for i in range(int(groups.max(initial=-1)) + 1):
+                self.order.meet_up(self.stamps(place[some[groups == i]]))
         self.sub_interval[warps] += 1
         self.stamped = None
+
+    def tell(self, barrier: int, holds: Any) -> None:
+        """Threads bring a truth to a barrier of their block."""
+        place, _ = self.current()
+        key = place // self.threads * BARRIERS + barrier
+        self.told[0] += np.bincount(key, minlength=self.told.shape[1])
+        self.told[1] += np.bincount(key[np.broadcast_to(holds, key.shape)], minlength=self.told.shape[1])
+
+    def opened(self, keys: np.ndarray) -> None:
+        """Barriers open: what was told there holds until they open again."""
+        self.outcome[:, keys] = self.told[:, keys]
+        self.told[:, keys] = 0
+
+    def hear(self, way: str, barrier: int) -> Any:
+        """How many threads told a truth at a barrier that opened, or whether any or all did."""
+        came, true = self.outcome[:, self.current()[0] // self.threads * BARRIERS + barrier]
+        return {"popc": true.astype(np.uint32), "or": true > 0, "and": true == came}[way]
