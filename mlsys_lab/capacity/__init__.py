@@ -14,6 +14,8 @@ from mlsys_lab.capacity.inference import Serving
 from mlsys_lab.capacity.interval import Interval
 from mlsys_lab.capacity.models import MLA, Counted, Counts, ModelSpec, MoE
 from mlsys_lab.capacity.parallel import Parallel, Workload
+from mlsys_lab.capacity.plan_file import Plan, as_plan, read_plans
+from mlsys_lab.capacity.plan_search import Search, search
 from mlsys_lab.capacity.runs import gpu_hours, utilisation
 from mlsys_lab.capacity.serving_plan import Load, NoPlan, ServingPlan, fewest_gpus
 from mlsys_lab.capacity.step_time import StepTime, step_time
@@ -34,6 +36,8 @@ __all__ = [
     "NoPlan",
     "NotAModel",
     "Parallel",
+    "Plan",
+    "Search",
     "Serving",
     "ServingPlan",
     "StepTime",
@@ -41,6 +45,7 @@ __all__ = [
     "TrainingRun",
     "Weight",
     "Workload",
+    "as_plan",
     "collective_s",
     "convnet",
     "fewest_gpus",
@@ -50,6 +55,8 @@ __all__ = [
     "model",
     "names",
     "operations",
+    "read_plans",
+    "search",
     "six_nd",
     "step_time",
     "train_flops",
