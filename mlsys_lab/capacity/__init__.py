@@ -16,6 +16,7 @@ from mlsys_lab.capacity.models import MLA, Counted, Counts, ModelSpec, MoE
 from mlsys_lab.capacity.parallel import Parallel, Workload
 from mlsys_lab.capacity.plan_file import Plan, as_plan, read_plans
 from mlsys_lab.capacity.plan_search import Search, search
+from mlsys_lab.capacity.roofline import Roofline, roofline
 from mlsys_lab.capacity.runs import gpu_hours, utilisation
 from mlsys_lab.capacity.serving_plan import Load, NoPlan, ServingPlan, fewest_gpus
 from mlsys_lab.capacity.step_time import StepTime, step_time
@@ -37,6 +38,7 @@ __all__ = [
     "NotAModel",
     "Parallel",
     "Plan",
+    "Roofline",
     "Search",
     "Serving",
     "ServingPlan",
@@ -56,6 +58,7 @@ __all__ = [
     "names",
     "operations",
     "read_plans",
+    "roofline",
     "search",
     "six_nd",
     "step_time",

@@ -15,6 +15,7 @@ from mlsys_lab.capacity.options import AsJson, Explain, FailIf, TooMuch
 from mlsys_lab.capacity.options import say as _say
 from mlsys_lab.capacity.parallel import DTYPE_BYTES, Parallel, Workload
 from mlsys_lab.capacity.plan_command import plan
+from mlsys_lab.capacity.roofline_command import roofline
 from mlsys_lab.capacity.serving_plan import Load, NoPlan, fewest_gpus
 from mlsys_lab.capacity.zoo import language_model, model
 
@@ -206,6 +207,7 @@ def network(
 
 
 app.command()(plan)
+app.command()(roofline)
 
 
 def _model(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Measure one's own machine: single operations over a grid of sizes, in one thread, in a quarter of a minute.
+"""Measure one's own machine: single operations over a grid of sizes, in one thread, in half a minute or less.
 
 No model runs here. Each operation is called alone and timed by the CPU clock of its thread.
 """
@@ -20,6 +20,7 @@ from mlsys_lab.capacity.machine import Machine, cache_bytes, cpu_seconds, kept_a
 ELEMENTS = (1, 1 << 10, 1 << 13, 1 << 15, 1 << 17, 1 << 19, 1 << 21, 1 << 23)
 STREAMS = tuple(1 << n for n in range(18, 29))  # 256 KiB to 256 MiB
 SIDES = (8, 64, 256, 1024)
+CLASSES = 53  # that `say` is told of
 Call = Callable[[], Any]
 
 
