@@ -8,6 +8,7 @@ from typing import Any
 
 from mlsys_lab.capacity.collectives import collective_s, volume_bytes
 from mlsys_lab.capacity.convnets import ConvNet, convnet
+from mlsys_lab.capacity.explore import Explorer, explore
 from mlsys_lab.capacity.flops import forward_flops, operations, six_nd, train_flops
 from mlsys_lab.capacity.hf import NotAModel
 from mlsys_lab.capacity.inference import Serving
@@ -30,6 +31,7 @@ __all__ = [
     "ConvNet",
     "Counted",
     "Counts",
+    "Explorer",
     "Interval",
     "Load",
     "MoE",
@@ -50,6 +52,7 @@ __all__ = [
     "as_plan",
     "collective_s",
     "convnet",
+    "explore",
     "fewest_gpus",
     "forward_flops",
     "gpu_hours",

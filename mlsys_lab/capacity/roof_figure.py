@@ -46,8 +46,9 @@ def drawn(found: Roofline) -> Any:
         axes.plot(p.intensity, _height(found, p), "o", color=PALETTE["memory" if memory else "compute"], ms=8,
                   zorder=3, label=f"{i} {p.name}: {_plain(p.intensity)}")  # fmt: skip
     for i, (numbers, x, y) in enumerate(_together(found)):
-        axes.annotate(numbers, (x, y), (0, -15 if i % 2 else 7), textcoords="offset points", ha="center",
-                      fontsize=9, zorder=4)  # fmt: skip
+        slope = x < roof.ridge(dtype)  # beside the slope, above and below the flat part
+        place, side = ((-7, 3), "right") if slope else ((0, -15 if i % 2 else 7), "center")
+        axes.annotate(numbers, (x, y), place, textcoords="offset points", ha=side, fontsize=9, zorder=4)
     axes.set(xlabel="intensity (FLOP/byte)", ylabel="FLOP/s", xlim=(left, right))
     axes.grid(alpha=0.3)
     axes.set_title(title(found), loc="left", fontsize=11, fontweight="bold")
