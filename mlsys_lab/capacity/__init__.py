@@ -3,9 +3,6 @@
 `model("llama-2-7b").parameters`; `ModelSpec.from_hf("config.json")`; `training_memory`; `step_time`.
 """
 
-from importlib import import_module
-from typing import Any
-
 from mlsys_lab.capacity.collectives import collective_s, volume_bytes
 from mlsys_lab.capacity.convnets import ConvNet, convnet
 from mlsys_lab.capacity.explore import Explorer, explore
@@ -13,6 +10,7 @@ from mlsys_lab.capacity.flops import forward_flops, operations, six_nd, train_fl
 from mlsys_lab.capacity.hf import NotAModel
 from mlsys_lab.capacity.inference import Serving
 from mlsys_lab.capacity.interval import Interval
+from mlsys_lab.capacity.liveness import Trace
 from mlsys_lab.capacity.models import MLA, Counted, Counts, ModelSpec, MoE
 from mlsys_lab.capacity.parallel import Parallel, Workload
 from mlsys_lab.capacity.plan_file import Plan, as_plan, read_plans
@@ -21,6 +19,7 @@ from mlsys_lab.capacity.roofline import Roofline, roofline
 from mlsys_lab.capacity.runs import gpu_hours, utilisation
 from mlsys_lab.capacity.serving_plan import Load, NoPlan, ServingPlan, fewest_gpus
 from mlsys_lab.capacity.step_time import StepTime, step_time
+from mlsys_lab.capacity.trace_step import trace
 from mlsys_lab.capacity.train_run import TrainingRun, training_run
 from mlsys_lab.capacity.training import TrainingMemory, training_memory
 from mlsys_lab.capacity.weights import Weight
@@ -45,6 +44,7 @@ __all__ = [
     "Serving",
     "ServingPlan",
     "StepTime",
+    "Trace",
     "TrainingMemory",
     "TrainingRun",
     "Weight",
@@ -65,19 +65,10 @@ __all__ = [
     "search",
     "six_nd",
     "step_time",
+    "trace",
     "train_flops",
     "training_memory",
     "training_run",
     "utilisation",
     "volume_bytes",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    """What needs torch is imported when it is asked for."""
-    if name in ("trace", "Trace"):
-        try:
-            return getattr(import_module("mlsys_lab.capacity.tracing"), name)
-        except ModuleNotFoundError as error:
-            raise ImportError(f"capacity.{name} needs torch: pip install torch") from error
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
