@@ -26,7 +26,7 @@ SHORT = {"bf16": "bfloat16", "fp16": "float16", "f16": "float16", "fp32": "float
          "fp8": "float8"}  # fmt: skip
 LAYOUT = ("dp", "zero", "tp", "sp", "pp", "interleave", "cp", "ep", "recompute")
 WORK = ("context", "batch", "micro_batch", "optimizer", "dtype", "master", "grad_bytes", "attention",
-        "dropout", "step")  # fmt: skip
+        "dropout", "step", "loss")  # fmt: skip
 ANY = ("model", "gpu", "usd_per_hour")
 TRAIN = (*ANY, "gpus", "tokens", *WORK, "parallel", "search", "budget", "deadline")
 SERVE = (*ANY, "dtype", "serve")
