@@ -1,7 +1,7 @@
 """Steps of the course's own GPT on this machine: predicted as torch's of the same sizes, then run.
 
-The prediction knows torch's single operations alone, and the engine's fused ones are others: it needs half the
-predicted time where a step is large. So the rows are told and not judged. CPU time of the whole process.
+The prediction knows torch's single operations alone, and the engine's fused ones are others: it needs half
+the predicted time where a step is large. So the rows are told and not judged. CPU time of the whole process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Measure one's own machine: single operations over a grid of sizes, in one thread, in half a minute or less.
+"""Measure one's own machine: single operations over a grid of sizes, in one thread, in about half a minute.
 
 No model runs here. Each operation is called alone and timed by the CPU clock of its thread.
 """

@@ -29,7 +29,7 @@ def roofline(
     """Peaks, bandwidth and ridge of a device, and a model's operations under its roof.
 
     With --measure the roof is that of this machine: single operations over a grid of sizes, in one thread,
-    in half a minute or less; kept, so that it is measured once.
+    in about half a minute; kept, so that it is measured once.
 
     Example: mlsys-lab estimate roofline llama-2-7b --gpu A100 --batch 16 --context 4096 --out roof.png
     """
@@ -75,7 +75,7 @@ def _this_machine() -> Any:
 
         def tell(kind: str) -> None:
             if not measured:
-                print("measuring single operations in one thread, half a minute or less", file=sys.stderr)
+                print("measuring single operations in one thread, about half a minute", file=sys.stderr)
             measured.append(kind)
             bar.update(task, completed=len(measured) - 1, description=kind)
 

@@ -157,5 +157,16 @@ def test_help_lists_the_questions():
     assert done.returncode == 0
     assert all(
         word in done.stdout
-        for word in ("params", "kv", "flops", "memory", "train", "serve", "network", "Example:")
+        for word in (
+            "params",
+            "kv",
+            "flops",
+            "memory",
+            "train",
+            "serve",
+            "network",
+            "plan",
+            "roofline",
+            "Example:",
+        )
     )
