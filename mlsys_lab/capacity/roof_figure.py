@@ -48,7 +48,8 @@ def drawn(found: Roofline) -> Any:
     for i, (numbers, x, y) in enumerate(_together(found)):
         slope = x < roof.ridge(dtype)  # beside the slope, above and below the flat part
         place, side = ((-7, 3), "right") if slope else ((0, -15 if i % 2 else 7), "center")
-        axes.annotate(numbers, (x, y), place, textcoords="offset points", ha=side, fontsize=9, zorder=4)
+        ground = {"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none"}
+        axes.annotate(numbers, (x, y), place, textcoords="offset points", ha=side, fontsize=9, bbox=ground)
     axes.set(xlabel="intensity (FLOP/byte)", ylabel="FLOP/s", xlim=(left, right))
     axes.grid(alpha=0.3)
     axes.set_title(title(found), loc="left", fontsize=11, fontweight="bold")
