@@ -175,3 +175,26 @@ def test_what_cannot_be_traced_is_said(call, error, said):
         pytest.importorskip("torch")
     with pytest.raises(error, match=said):
         call(*mlp())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: np.empty(1000),
+        lambda: np.zeros((30, 50), np.float32),
+        lambda: np.fromiter(iter(range(5000)), np.int64),
+        lambda: np.ones(100).repeat(7)[::2],
+    ],
+    ids=["malloc", "calloc", "realloc", "a look at another's memory"],
+)
+def test_each_way_of_taking_memory_is_heard_with_its_size_and_given_back(make):
+    tracker = Tracker({})
+    tracemalloc.start()
+    try:
+        with listening(tracker.hear):
+            kept = make()
+            assert tracker.timeline[-1] == of_numpy() >= kept.nbytes
+            del kept
+            assert tracker.timeline[-1] == 0
+    finally:
+        tracemalloc.stop()

@@ -179,3 +179,10 @@ def test_what_is_wrong_is_one_line(estimate, arguments, said):
     assert code == 2, out + err
     assert len(err.strip().splitlines()) == 1, err
     assert re.search(said, err), err
+
+
+def test_scores_of_grouped_heads_move_the_keys_and_values_of_their_heads_alone():
+    """Llama 3 8B: 32 heads of queries and outputs, 8 of keys and values, each 128 wide, in 32 layers."""
+    scores = points(language_model("llama-3-8b"), batch=2, context=1024)["forward: scores and values"]
+    assert scores.bytes == 2 * 2 * 1024 * 32 * 128 * (2 * 32 + 2 * 8)
+    assert scores.flops == 4 * 2 * 1024**2 * 32 * 32 * 128
