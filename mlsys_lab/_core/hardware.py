@@ -12,6 +12,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,11 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9+]", "", re.sub(r"sxm\d?|dgx|hgx|hbm\d?e?", "", text))
 
 
+@cache
+def _known() -> dict[str, str]:
+    return {_plain(d): d for d in DEVICES} | _ALIASES
+
+
 def device(name: str) -> Device:
     """A device by name, also as sellers write it: "A100-80GB-SXM" is the A100, "A100-40GB" another one.
 
@@ -145,8 +151,7 @@ def device(name: str) -> Device:
     >>> device("h100-sxm").memory_bytes_per_s
     3350000000000.0
     """
-    known = {_plain(d): d for d in DEVICES} | _ALIASES
-    plain = _plain(name)
+    known, plain = _known(), _plain(name)
     if plain in known:
         return DEVICES[known[plain]]
     near = difflib.get_close_matches(plain, known, n=3, cutoff=0.4)

@@ -25,8 +25,9 @@ from mlsys_lab.capacity.training import training_memory
 #: In which unit a key is told.
 UNITS = {
     "bytes_per_token": "B", "bytes": "B", "flops": "FLOP", "peak_bytes": "B", "time_s": "s", "step_s": "s",
+    "published_time_s": "s", "cost_usd": "USD", "usd_per_hour": "USD", "over_bytes": "B", "ttft_s": "s",
+    "tpot_s": "s", "throughput_tokens_per_s": "token/s",
     "latency_s": "s", "power_w": "W", "energy_j": "J", "memory_bytes": "B",
-    "cost_usd": "USD", "ttft_s": "s", "tpot_s": "s", "throughput_tokens_per_s": "token/s",
     **{f"{name}_bytes": "B" for name in COLLECTIVES}, **{f"{name}_s": "s" for name in COLLECTIVES},
 }  # fmt: skip
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
@@ -105,6 +106,8 @@ def told(key: str, value: Any) -> str:
             return told(key, value.mid)
         low, mid, high = (show(v, unit) if unit else f"{v:.3g}" for v in (value.low, value.mid, value.high))
         return f"{low} to {high}, middle {mid} ({value.basis})"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, int) and not unit:
         return f"{value:,}"
     return show(value, unit) if unit else f"{value:,.4g}" if isinstance(value, float) else str(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +11,11 @@ from mlsys_lab._core.hardware import device
 from mlsys_lab._core.quantity import amount, parse
 from mlsys_lab.capacity import answers
 from mlsys_lab.capacity.inference import WEIGHT_BYTES
+from mlsys_lab.capacity.options import AsJson, Explain, FailIf, TooMuch
+from mlsys_lab.capacity.options import say as _say
 from mlsys_lab.capacity.parallel import DTYPE_BYTES, Parallel, Workload
+from mlsys_lab.capacity.plan_command import plan
+from mlsys_lab.capacity.roofline_command import roofline
 from mlsys_lab.capacity.serving_plan import Load, NoPlan, fewest_gpus
 from mlsys_lab.capacity.zoo import language_model, model
 
@@ -29,12 +32,6 @@ SHORT = {"bf16": "bfloat16", "fp16": "float16", "f16": "float16", "fp32": "float
 BYTES = DTYPE_BYTES | {"float8": 1, "fp8": 1, "int8": 1, "int4": 0.5}
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A name (llama-2-7b) or a config.json.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Explain = Annotated[bool, typer.Option("--explain", help="Print the derivation too.")]
-FailIf = Annotated[
-    list[str] | None,
-    typer.Option("--fail-if", metavar="CONDITION", help="Exit 1 where it holds: 'peak_bytes > 80GB'."),
-]
 Context = Annotated[int, typer.Option(help="Tokens of a sequence; 0: the model's, at most 2048.")]
 Zero = Annotated[int, typer.Option(help="0, 1, 2 or 3.")]
 Recompute = Annotated[str, typer.Option(help="none, selective or full.")]
@@ -247,8 +244,8 @@ def edge(
         raise TooMuch(found.refused)
 
 
-class TooMuch(Exception):
-    """A plan that does not fit."""
+app.command()(plan)
+app.command()(roofline)
 
 
 def _model(name: str) -> Any:
@@ -280,14 +277,3 @@ def _amount(name: str, text: str, unit: str) -> float:
         return amount(text, unit)
     except ValueError as error:
         raise ValueError(f"--{name}: {error}") from None
-
-
-def _say(found: answers.Answer, as_json: bool, explain: bool, fail_if: list[str] | None) -> None:
-    failed = [condition for condition in fail_if or [] if found.fails(condition)]
-    if as_json:
-        more = {"derivation": found.derivation()} if explain else {}
-        print(json.dumps(found.to_json() | more, indent=1))
-    else:
-        print("\n".join([*found.lines(), *(["", *found.derivation()] if explain else [])]))
-    if failed:
-        raise TooMuch(f"--fail-if {failed[0]!r} holds")

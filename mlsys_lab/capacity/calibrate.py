@@ -1,4 +1,4 @@
-"""Measure one's own machine: single operations over a grid of sizes, in one thread, in a quarter of a minute.
+"""Measure one's own machine: single operations over a grid of sizes, in one thread, in about half a minute.
 
 No model runs here. Each operation is called alone and timed by the CPU clock of its thread.
 """
@@ -24,6 +24,7 @@ STREAMS = tuple(1 << n for n in range(18, 29))  # 256 KiB to 256 MiB
 SIDES = (8, 64, 256, 1024)
 GAPS = (3e-4, 1e-3, 4e-3)  # seconds of other work between two calls of a class in a step
 HEAVY = ("product", "convolution", "attention")
+CLASSES = 53  # that `say` is told of
 Call = Callable[[], Any]
 
 

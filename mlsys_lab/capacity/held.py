@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 from mlsys_lab.capacity.models import ModelSpec
@@ -32,6 +33,11 @@ class Held:
 
 def held(m: ModelSpec, p: Parallel, stage: int = 0) -> Held:
     """What one GPU of a pipeline stage stores; a tied output on the last of several stages is a copy."""
+    return _held(m, Parallel(dp=p.ep, tp=p.tp, pp=p.pp, interleave=p.interleave, ep=p.ep), stage)
+
+
+@lru_cache(maxsize=4096)  # of what does not matter here (replicas, ZeRO, recomputation) a search tries many
+def _held(m: ModelSpec, p: Parallel, stage: int) -> Held:
     each = m.layers // (p.pp * p.interleave)
     starts = [(chunk * p.pp + stage) * each for chunk in range(p.interleave)]
     blocks = [w for first in starts for w in block_weights(m, first, first + each)]

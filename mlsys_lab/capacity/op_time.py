@@ -62,6 +62,7 @@ def gemm_s(
     return Interval(low, math.hypot(products.mid, traffic.mid), both.high, both.basis, both.rows)
 
 
+@cache
 def link_efficiency() -> Interval:
     """Share of a link's one-way bandwidth that a ring all-reduce reaches."""
     rows = _measured()["all_reduce"]

@@ -80,6 +80,8 @@ class Workload:
         dropout: masks are kept in blocks (GPT-2 and -3 had it, later models do not).
         step: how the optimiser runs: "fused" in place, "single" one tensor after the other (torch on a CPU),
             "foreach" all at once, with a temporary of everything (torch's default on a GPU).
+        loss: "plain", whose backward holds three arrays as large as the logits, or "fused", which makes their
+            gradient along with the loss and holds two, as this course's engine does.
         tokens: of the whole run, 0 when only a step is asked for.
     """
 
@@ -93,6 +95,7 @@ class Workload:
     attention: str = "flash"
     dropout: bool = False
     step: str = "fused"
+    loss: str = "plain"
     tokens: float = 0.0
 
     def __post_init__(self) -> None:
@@ -107,6 +110,7 @@ class Workload:
         for name, allowed in (
             ("attention", ("flash", "materialised")),
             ("step", ("fused", "single", "foreach")),
+            ("loss", ("plain", "fused")),
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is one of {', '.join(allowed)}, got {getattr(self, name)!r}")

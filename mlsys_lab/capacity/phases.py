@@ -50,6 +50,15 @@ def phases(m: ModelSpec, w: Workload, p: Parallel, stage: int = 0) -> dict[str, 
         "end of backward": resident | {"gradients": gradients, "activations": row * m.hidden},
         "optimizer step": resident | {"gradients": gradients, "temporaries": _temporaries(w, has, p)},
     }
+    if w.loss == "fused" and logits:  # the gradient of the logits is there until the output layer used it
+        found["loss backward"] = early | {"activations": blocks + ends, "logits": 2 * logits}
+        matrix_of_head = w.gradient_bytes * m.vocab * m.hidden / p.tp
+        found["head backward"] = resident | {
+            "gradients": gradients if several else min(matrix_of_head, gradients),
+            "activations": blocks + ends,
+            "logits": 2 * logits,
+            "temporaries": row * m.hidden + (matrix_of_head if several else 0.0),
+        }
     if again:  # the first block is computed again when all other gradients are there
         own = 0.0 if several else before + has.layer * w.gradient_bytes / _shards(p, 2)
         found["first block again"] = resident | {

@@ -142,12 +142,29 @@ def _tensor_parallel(m: ModelSpec, w: Workload, p: Parallel, on: Device, gpus_pe
 def _data_parallel(
     m: ModelSpec, w: Workload, p: Parallel, on: Device, gpus_per_node: int, last_micro_batch: Interval
 ) -> Interval:
-    """The gradients' all-reduce, less what the last micro-batch's backward (two thirds of it) can hide."""
+    """The gradients' all-reduce, less what the last micro-batch's backward (two thirds of it) can hide.
+
+    From ZeRO's stage 2 on each micro-batch scatters its gradients, and stage 3 gathers the weights for each
+    forward and each backward pass (arXiv 1910.02054, section 7); both run beside the products.
+    """
     if p.dp == 1:
         return Interval.exact(0.0)
     inside = p.gpus <= gpus_per_node
-    way = on.link_bytes_per_s / 2 if inside else NETWORK_BYTES_PER_S
-    took = all_reduce_s(m.parameters / (p.tp * p.pp) * w.gradient_bytes, p.dp, way * link_efficiency())
-    hidden = last_micro_batch * (2 / 3)
-    low, mid = max(took.low - hidden.high, 0.0), max(took.mid - hidden.mid, 0.0)
-    return Interval(low, mid, max(took.high, mid), "assumed", took.rows)
+    way = (on.link_bytes_per_s / 2 if inside else NETWORK_BYTES_PER_S) * link_efficiency()
+    held, hidden = m.parameters / (p.tp * p.pp), last_micro_batch * (2 / 3)
+    took = all_reduce_s(held * w.gradient_bytes, p.dp, way)
+    if p.zero < 3:
+        low, mid = max(took.low - hidden.high, 0.0), max(took.mid - hidden.mid, 0.0)
+        found = Interval(low, mid, max(took.high, mid), "assumed", took.rows)
+    else:
+        gathers = all_reduce_s(held * w.dtype_bytes, p.dp, way)  # two of half an all-reduce each
+        found = _beyond(took * 0.5, hidden) + _beyond(gathers, last_micro_batch) * w.micro_batches(p)
+    if p.zero >= 2:
+        found = found + _beyond(took * 0.5, hidden) * (w.micro_batches(p) - 1)
+    return found
+
+
+def _beyond(took: Interval, hidden: Interval) -> Interval:
+    """What of a collective the products beside it do not hide."""
+    low, mid, high = took.low - hidden.high, took.mid - hidden.mid, took.high - hidden.low
+    return Interval(max(low, 0.0), max(mid, 0.0), max(high, 0.0), "assumed", took.rows)

@@ -18,32 +18,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mlsys_lab.capacity.inside import HIDES, OPAQUE, OPAQUE_BACKWARD, kept_and_most, most_inside
+from mlsys_lab.capacity.liveness import Storage
 
 _OURS = ("mlsys_lab/capacity/", "mlsys_lab\\capacity\\")
 _TORCH = ("site-packages/torch/", "dist-packages/torch/", "site-packages\\torch\\")
-
-
-@dataclass
-class Storage:
-    """One block of memory.
-
-    Attributes:
-        bytes: its size.
-        line: `file.py:12` that made it, of the caller's own code.
-        operation: `aten::mm`; empty for what was there before.
-        module: the path of the module that ran, `layers.0.mlp`; empty outside of modules.
-        part: "parameters", "buffers", "inputs", "gradients", "optimiser", "activations" or "temporaries".
-        born: index of the moment it came.
-        died: index of the moment it went, or None.
-    """
-
-    bytes: int
-    line: str
-    operation: str
-    module: str
-    part: str
-    born: int
-    died: int | None = None
 
 
 @dataclass
@@ -53,6 +31,7 @@ class Tracker(TorchDispatchMode):
     storages: list[Storage] = field(default_factory=list)
     timeline: list[int] = field(default_factory=lambda: [0])
     modules: list[str] = field(default_factory=list)
+    ran: set[str] = field(default_factory=set)
     opaque: bool = False
     hidden_bytes: int = 0
 

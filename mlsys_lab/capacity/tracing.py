@@ -12,68 +12,17 @@ from __future__ import annotations
 import copy
 import fnmatch
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch.utils._pytree import tree_leaves
 
 from mlsys_lab.capacity.fake import Step, copies, known_tensors_only, plain_step
-from mlsys_lab.capacity.interval import Interval
-from mlsys_lab.capacity.storages import Storage, Tracker
-
-
-@dataclass(frozen=True)
-class Trace:
-    """What a training step holds in memory, moment by moment.
-
-    Attributes:
-        timeline: bytes that are alive after each allocation and each release.
-        storages: every block of memory, with its line, its module and its part.
-        hidden_bytes: at most so much more is kept where nobody can see it (oneDNN's recurrent layers keep
-            their states so); 0 where all was seen.
-    """
-
-    timeline: tuple[int, ...]
-    storages: tuple[Storage, ...]
-    hidden_bytes: int = 0
-
-    @property
-    def peak_bytes(self) -> int:
-        """The most that is seen alive at any moment: parameters, inputs and all."""
-        return max(self.timeline)
-
-    @property
-    def peak(self) -> Interval:
-        """The peak as an interval: of no width where all was seen."""
-        seen = self.peak_bytes
-        if not self.hidden_bytes:
-            return Interval.exact(seen)
-        high = seen + self.hidden_bytes
-        return Interval(seen, (seen + high) / 2, high, "measured", ("oneDNN's recurrent layers, each alone",))
-
-    def live_at_peak(self) -> list[Storage]:
-        """What is alive at the peak, the largest first."""
-        return self._live_at(self.timeline.index(self.peak_bytes))
-
-    def parts_at_peak(self) -> dict[str, int]:
-        """Bytes at the peak by what they are for; they sum to `peak_bytes`."""
-        return _sums((s.part, s.bytes) for s in self.live_at_peak())
-
-    def lines_at_peak(self) -> dict[str, int]:
-        """Bytes at the peak by the line of the caller's that made them; "" is what was there before."""
-        return _sums((s.line, s.bytes) for s in self.live_at_peak())
-
-    def modules_at_peak(self) -> dict[str, int]:
-        """Bytes of activations at the peak by the module that made them."""
-        return _sums((s.module, s.bytes) for s in self.live_at_peak() if s.part == "activations")
-
-    def _live_at(self, moment: int) -> list[Storage]:
-        live = [s for s in self.storages if s.born <= moment and (s.died is None or s.died > moment)]
-        return sorted(live, key=lambda s: -s.bytes)
+from mlsys_lab.capacity.liveness import Trace
+from mlsys_lab.capacity.storages import Tracker
 
 
 def trace(
@@ -105,7 +54,7 @@ def trace(
         ValueError: the step uses a tensor that is neither the module's nor among the inputs.
     """
     if not isinstance(module, torch.nn.Module):
-        raise TypeError(f"expected a torch.nn.Module, got {type(module).__name__}")
+        raise TypeError(f"expected a torch.nn.Module or one of mlsys_lab.nn, got {type(module).__name__}")
     fake, model, given, update = copies(module, inputs, optimizer)
     _recomputing(model, recompute)
     tracker = Tracker()
@@ -128,7 +77,10 @@ def trace(
             _name_state(tracker, update)
         for _ in range(steps):
             (step or plain_step)(model, given, update)
-    return Trace(tuple(tracker.timeline), tuple(map(copy.copy, tracker.storages)), tracker.hidden_bytes)
+    again = partial(trace, module, inputs, optimizer, step=step, steps=steps)
+    seen = tuple(map(copy.copy, tracker.storages))
+    return Trace(tuple(tracker.timeline), seen, tracker.hidden_bytes, again, tuple(recompute),
+                 frozenset(tracker.ran))  # fmt: skip
 
 
 def _recomputing(model: Any, patterns: Sequence[str]) -> None:
@@ -155,7 +107,7 @@ def _watched(tracker: Tracker, model: Any, optimizer: Any) -> Iterator[None]:
     hooks = []
     for name, part in model.named_modules():
         hooks += [
-            part.register_forward_pre_hook(lambda *_, n=name: tracker.modules.append(n)),
+            part.register_forward_pre_hook(lambda *_, n=name: _enter(tracker, n)),
             part.register_forward_hook(lambda *_: _leave(tracker), always_call=True),
         ]
     for p in model.parameters():
@@ -168,6 +120,11 @@ def _watched(tracker: Tracker, model: Any, optimizer: Any) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _enter(tracker: Tracker, name: str) -> None:
+    tracker.modules.append(name)
+    tracker.ran.add(name)
 
 
 def _leave(tracker: Tracker) -> None:
@@ -205,10 +162,3 @@ def _random_states(tracker: Tracker) -> Iterator[None]:
         yield
     finally:
         torch.get_rng_state = torch.random.get_rng_state = get
-
-
-def _sums(pairs: Any) -> dict[str, int]:
-    total: Counter[str] = Counter()
-    for name, size in pairs:
-        total[name] += size
-    return dict(total.most_common())

@@ -215,5 +215,17 @@ def test_help_lists_the_questions():
     assert done.returncode == 0
     assert all(
         word in done.stdout
-        for word in ("params", "kv", "flops", "memory", "train", "serve", "network", "edge", "Example:")
+        for word in (
+            "params",
+            "kv",
+            "flops",
+            "memory",
+            "train",
+            "serve",
+            "network",
+            "edge",
+            "plan",
+            "roofline",
+        )
     )
+    assert "Example:" in done.stdout

@@ -82,6 +82,17 @@ def test_steps_of_arxiv_2205_05198_table_5_lie_in_the_interval_and_within_12_per
     assert found.basis == "assumed"
 
 
+@pytest.mark.parametrize("micro", [1, 4])
+def test_stage_3_of_zero_sends_half_as_much_again_and_gathers_for_every_micro_batch(micro):
+    """arXiv 1910.02054, section 7: twice the weights in stages 0 to 2, three times in stage 3; of one token
+    there are no products to hide it."""
+    m, work = gpt(12, 768, 12, 50_257, 1024), Workload(1, batch=64 * micro)
+    sent = {z: step_time(m, work, Parallel(dp=64, zero=z), A100).parts["data parallel"].mid for z in range(4)}
+    assert sent[0] == sent[1]
+    assert sent[2] == pytest.approx(sent[0] * (1 + (micro - 1) / 2), rel=0.01)
+    assert sent[3] == pytest.approx(sent[0] * (micro / 2 + micro), rel=0.01)
+
+
 def test_a_product_takes_at_least_the_roofline_and_at_most_the_sum_of_its_two_sides():
     on = device("H100")
     found = gemm_s(256, 4096, 22016, on)

@@ -253,7 +253,7 @@ def test_a_line_of_backward_is_that_of_its_forward():
 @pytest.mark.parametrize(
     ("arguments", "error", "said"),
     [
-        ({"module": object()}, TypeError, "expected a torch.nn.Module, got object"),
+        ({"module": object()}, TypeError, "expected a torch.nn.Module or one of mlsys_lab.nn, got object"),
         (
             {"step": lambda m, x, _: m(x + FORGOTTEN)},
             ValueError,
