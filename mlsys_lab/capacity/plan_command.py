@@ -21,7 +21,7 @@ def plan(
     explain: Explain = False,
     fail_if: FailIf = None,
 ) -> None:
-    r"""Plans from YAML: memory, time, cost and energy, side by side; a search for the cheapest that fits.
+    """Plans from YAML: memory, time, cost and energy, side by side; a search for the cheapest that fits.
 
     Example: mlsys-lab estimate plan today.yaml cheaper.yaml
 
