@@ -5,6 +5,7 @@
 
 from mlsys_lab._core.hardware import Device, device
 from mlsys_lab.capacity.collectives import collective_s, volume_bytes
+from mlsys_lab.capacity.comparison import Comparison, compare
 from mlsys_lab.capacity.convnets import ConvNet, convnet
 from mlsys_lab.capacity.explore import Explorer, explore
 from mlsys_lab.capacity.flops import forward_flops, operations, six_nd, train_flops
@@ -28,6 +29,7 @@ from mlsys_lab.capacity.zoo import language_model, model, names
 
 __all__ = [
     "MLA",
+    "Comparison",
     "ConvNet",
     "Counted",
     "Counts",
@@ -53,6 +55,7 @@ __all__ = [
     "Workload",
     "as_plan",
     "collective_s",
+    "compare",
     "convnet",
     "device",
     "explore",

@@ -103,7 +103,7 @@ def as_html(found: Roofline) -> str:
     ]
     if found.points:
         head, *rows = found.rows()
-        top = "".join(f'<th scope="col"{_CELL}>{escape(c)}</th>' for c in ["", *head])
+        top = "".join(f'<th scope="col"{_CELL}>{escape(c)}</th>' for c in ["#", *head])
         body = "".join(
             f'<tr><td{_CELL}>{i}</td><th scope="row"{_CELL}>{escape(row[0])}</th>'
             + "".join(f"<td{_CELL}>{escape(c)}</td>" for c in row[1:])
