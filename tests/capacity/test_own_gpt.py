@@ -43,7 +43,7 @@ def test_where_the_blocks_make_the_peak_it_is_within_three_percent(shape):
 
 
 def test_a_large_steps_time_lies_between_its_products_and_two_and_a_half_times_them():
-    """The estimate: all FLOPs at the rate of one product of the step's size, up to 2.5 times that for all else.
+    """The estimate: all FLOPs at the rate of one product of the step's size, to 2.5 times that for the rest.
 
     In CPU time of one thread, the product and the step in turn, so that a busy machine slows both.
     """
