@@ -63,6 +63,8 @@ class Assignment:
         clean_start: points for a notebook in which no cell raises from a clean start.
         modules: the modules of `mlsys_lab` that graded code may import.
         preload: modules that the worker imports once, before any submission.
+        release: of the course that it is part of, as in `2026.1`; empty where the course says none.
+        accepts: earlier releases whose hand-ins are graded too.
     """
 
     name: str
@@ -79,6 +81,8 @@ class Assignment:
     preload: tuple[str, ...] = ("numpy",)
     limits: Limits = Limits()
     is_lab: bool = False
+    release: str = ""
+    accepts: tuple[str, ...] = ()
 
     @property
     def notebook(self) -> Path:
@@ -98,8 +102,8 @@ class Assignment:
         return int(self._digest(b"inputs"), 16) % 2**32
 
     def version(self) -> str:
-        """A hash of the tests and of assignment.toml: two gradings with the same version judged alike."""
-        return self._digest(b"")
+        """A hash of tests, assignment.toml and release: two gradings with the same version judged alike."""
+        return self._digest(self.release.encode())
 
     def _digest(self, salt: bytes) -> str:
         digest = hashlib.sha256(salt)
@@ -135,6 +139,8 @@ def load_assignment(folder: Path, *, private: Path | None = None) -> Assignment:
 
 
 def _from_table(folder: Path, table: Mapping[str, Any], private: Path | None) -> Assignment:
+    from autograder.versions import release_of
+
     hidden_folders = [folder / "tests" / "hidden"]
     if table.get("private"):
         hidden_folders.append((folder / str(table["private"])).resolve())
@@ -166,12 +172,21 @@ def _from_table(folder: Path, table: Mapping[str, Any], private: Path | None) ->
         modules=tuple(table.get("modules", ())),
         preload=tuple(table.get("preload", ("numpy",))),
         limits=Limits(**table.get("limits", {})),
+        release=release_of(folder.parent.parent),
+        accepts=_releases(table.get("accepts", [])),
     )
+
+
+def _releases(listed: Any) -> tuple[str, ...]:
+    if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
+        raise ValueError(f'accepts is {listed!r}: write a list of releases, as in ["2026.1"]')
+    return tuple(listed)
 
 
 def load_lab(source: Path) -> Assignment:
     """Read a lab from its solved source, `labs/NN_name.py`: title, points and limits from its metadata."""
     from autograder.notebook import code_cells, header
+    from autograder.versions import release_of
 
     cells = code_cells(source.read_bytes(), ".py")
     number = source.name.split("_")[0]
@@ -187,6 +202,7 @@ def load_lab(source: Path) -> Assignment:
         modules=("*",),
         limits=Limits(**facts.get("limits", {})),
         is_lab=True,
+        release=release_of(source.parent.parent),
     )
 
 

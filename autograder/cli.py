@@ -240,6 +240,25 @@ def submit(
         print(line)
 
 
+@app.command()
+def update(
+    context: typer.Context,
+    newer: Annotated[
+        Path | None, typer.Argument(metavar="RELEASE", help="Folder or zip; default: the course's folder.")
+    ] = None,
+) -> None:
+    """Merge a newer release into your notebooks.
+
+    Cell by cell: your answers and your own cells stay, all else becomes the release's. What was changed has
+    its former self beside it, as hw1.ipynb.2026.1.bak.
+
+    Example: mlsys-lab update ../course-2027.zip
+    """
+    from autograder.update import update as run
+
+    run(newer, print)
+
+
 @app.command(name="open")
 def open_(
     context: typer.Context,

@@ -22,6 +22,7 @@ from autograder.run_tests import run_tests
 from autograder.sandbox import Sandbox
 from autograder.session import SandboxSession
 from autograder.submission import Submission
+from autograder.versions import refuse_another
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ def grade(
         return failed(submission, assignment, submission.error, nbval, stamp)
     try:
         cells = code_cells(submission.data, submission.kind)
+        refuse_another(submission.data, submission.kind, assignment.release, assignment.accepts)
     except NotebookError as error:
         return failed(submission, assignment, str(error), nbval, stamp)
     session = SandboxSession(workers, cells, assignment)

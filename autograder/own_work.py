@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import getpass
 import io
-import json
 import os
 import secrets
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +24,12 @@ from autograder.notebook import NotebookError, code_cells, sanitised
 from autograder.run_tests import TestResult, run_tests
 from autograder.submission import safe_name
 from autograder.tree import course_root, is_workspace
+from autograder.update import newest_known
+from autograder.versions import order, stamped
 
 _UNSOLVED = "not solved yet"
 #: What stands in a written answer that nobody has written.
 _UNWRITTEN = b'"Write here.'
-
-DISTRIBUTION = "mlsys-lab-course"
 
 
 def check_notebook(notebook: Path | None, say: Callable[[str], Any]) -> bool:
@@ -215,11 +213,10 @@ def _home(name: str, known: Mapping[str, Assignment]) -> Path:
 
 
 def _warnings(data: bytes, notebook: Path, homework: str) -> Iterator[str]:
-    metadata = json.loads(data).get("metadata")
-    stored = metadata.get("mlsys_lab") if isinstance(metadata, dict) else None
-    made_for, here = stored.get("version") if isinstance(stored, dict) else None, _installed()
-    if made_for and here and made_for != here:
-        yield f"warning: the notebook is of version {made_for}, this is {here}"
+    made_from, newest = stamped(data), newest_known(notebook)
+    if made_from and order(made_from) < order(newest):
+        yield f"warning: the notebook is of release {made_from}, the newest here is {newest}: run"
+        yield "  `mlsys-lab update`, which keeps your work"
     twin = notebook.with_suffix(".py")
     if _holds_more(twin, notebook, data):
         yield f"warning: {twin.name} and {notebook.name} differ, and {notebook.name} is what counts: what is"
@@ -308,10 +305,3 @@ def _packed(notebook: Path) -> bytes:
             if path.is_file():
                 archive.write(path, path.name)
     return stream.getvalue()
-
-
-def _installed() -> str | None:
-    try:
-        return version(DISTRIBUTION)
-    except PackageNotFoundError:
-        return None

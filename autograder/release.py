@@ -19,7 +19,10 @@ from pathlib import Path
 from autograder import VERSION
 from autograder.assignment import Assignment, UsageError, find
 from autograder.notebook import NotebookError, cells
+from autograder.publish import codespaces_badge, colab_badge, linked
 from autograder.student import solution_lines
+from autograder.tree import is_students, is_workspace
+from autograder.versions import configured, order
 from autograder.workspace import (
     JUPYTEXT_TOML,
     course_files,
@@ -62,17 +65,21 @@ def release(chosen: Sequence[Assignment], out: Path, root: Path) -> list[str]:
         raise UsageError(f"{HOME} lacks {', '.join(missing)}: release from the instructor's repository")
     if out.resolve() == root.resolve() or out.resolve() == HOME:
         raise UsageError(f"{out} is the instructor's repository: name another folder with --out")
+    there = {entry.name for entry in out.iterdir()} - {".git"} if out.is_dir() else set()
+    if there and (not is_students(out) or is_workspace(out)):
+        raise UsageError(f"{out} is not empty and no release of ours: name a new folder with --out")
     everything = find(root)
     before = recorded(out)
     again = [a for a in everything.values() if notebook_path(a) in before]
     released = list({a.name: a for a in [*again, *chosen]}.values())
     course = course_files({a.name: a for a in released})
+    url = configured(root).get("url", "")
     files = {
-        **course,
+        **(linked(course, url, WHEEL) if url else course),
         **{name: (HOME / name).read_bytes() for name in TOP},
-        "README.md": readme(released).encode(),
+        "README.md": readme(released, url).encode(),
         "jupytext.toml": JUPYTEXT_TOML.encode(),
-        ".gitignore": b".venv*/\n__pycache__/\n.ipynb_checkpoints/\n/workspace/\n/submissions/\n",
+        ".gitignore": b".venv*/\n__pycache__/\n.ipynb_checkpoints/\n/workspace/\n/submissions/\n*.bak\n",
         f"wheels/{WHEEL}": build_wheel(course),
     }
     found = leaks(files, [*everything.values(), *chosen])
@@ -122,6 +129,8 @@ def leaks(files: Mapping[str, bytes], assignments: Sequence[Assignment]) -> list
     for path, data in _members(files):
         if re.search(r"(^|/)(hidden|mutants|samples)/", path):
             found.append(f"{path} lies in a folder that is not for students")
+        if re.search(r"(^|/)assignments/.*reference", path):
+            found.append(f"{path} is a reference: only labs have one, for skip()")
         if data in withheld:
             found.append(f"{path} is the instructor's {withheld[data]}")
         text = _text(path, data)
@@ -132,11 +141,20 @@ def leaks(files: Mapping[str, bytes], assignments: Sequence[Assignment]) -> list
     return found
 
 
-def readme(chosen: Sequence[Assignment]) -> str:
-    """The README of the students' repository."""
+def readme(chosen: Sequence[Assignment], url: str = "") -> str:
+    """The README of the students' repository; with links that open it elsewhere where it is published."""
     template = (Path(__file__).parent / "templates" / "student_readme.md").read_text(encoding="utf-8")
-    rows = [f"| {a.name} | {a.title} | {a.points:g} |" for a in chosen]
-    return template.replace("{rows}", "\n".join(rows)).replace("{version}", VERSION)
+    rows = [
+        f"| {a.name} | {a.title} | {a.points:g} |"
+        + (f" {colab_badge(url, notebook_path(a))} |" if url else "")
+        for a in chosen
+    ]
+    version = max((a.release for a in chosen), key=order, default="") or VERSION
+    texts = {"rows": "\n".join(rows), "version": version, "open": codespaces_badge(url) if url else ""}
+    texts |= {"head": " in Colab |" if url else "", "rule": "---|" if url else ""}
+    for name, text in texts.items():
+        template = template.replace("{" + name + "}", text)
+    return template
 
 
 def _instructors(assignment: Assignment) -> list[Path]:

@@ -19,10 +19,13 @@ from typing import Any
 from autograder.assignment import Assignment, UsageError, find, load_assignment
 from autograder.compare import counted
 from autograder.files import write_whole
+from autograder.merge_notebook import cell_marks
 from autograder.overview import overview
 from autograder.pair import CELL_FILTER, NOTEBOOK_FILTER, write_notebook, write_percent
 from autograder.student import packed_reference, student_notebook
 from autograder.tree import RECORD, read_record
+from autograder.versions import FILE as VERSION_FILE
+from autograder.versions import order
 
 ASIDE = "new-version"
 
@@ -73,6 +76,8 @@ def student_files(assignments: Mapping[str, Assignment]) -> dict[str, bytes]:
     for assignment in assignments.values():
         source = assignment.source
         notebook = student_notebook(source)
+        if assignment.release:
+            notebook.metadata.mlsys_lab["version"] = assignment.release
         path = notebook_path(assignment)
         home = str(PurePosixPath(path).parent)
         files[str(PurePosixPath(path).with_suffix(".py"))] = write_percent(notebook).encode()
@@ -162,14 +167,19 @@ def _write_tree(files: Mapping[str, bytes], into: Path, kind: str) -> Written:
     new: dict[str, Any] = {"kind": kind, "files": dict(sorted(hashes.items()))}
     if asides:
         new["aside"] = dict(sorted(asides.items()))
+    marks = cell_marks(files, record.get("cells") or {})
+    if marks:
+        new["cells"] = marks
     if new != record:
         write_whole(into / RECORD, json.dumps(new, indent=1) + "\n")
     return report
 
 
 def course_files(assignments: Mapping[str, Assignment]) -> dict[str, bytes]:
-    """`student_files` and the overview of the labs among them."""
+    """`student_files`, the overview of the labs among them, and a VERSION that says which release it is."""
     files = student_files(assignments)
+    release = max((a.release for a in assignments.values()), key=order, default="")
+    files |= {VERSION_FILE: f"{release}\n".encode()} if release else {}
     labs = [a.source for a in assignments.values() if a.is_lab]
     return files | ({"labs/README.md": overview(labs).encode()} if labs else {})
 
