@@ -195,9 +195,9 @@ def _successors(
 
 
 def _is_the_courses(cell: Cell, known: Collection[str], asked: Collection[str], ids_lost: bool) -> bool:
-    """Is it a cell that an earlier release brought, and nobody's work? A copy of one is the student's own."""
-    if is_answer(cell) and mark(cell) not in known:
-        return False
+    """Is it a cell that an earlier release brought, and nobody's work? A copy is, of a stub alone."""
+    if is_answer(cell):
+        return mark(cell) in known  # a stub, or a copy of one, would undo the answer
     name = grade_id(cell)
     if name:
         return name not in asked and (ids_lost or _identity(cell) == name)
