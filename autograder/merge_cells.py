@@ -21,6 +21,10 @@ Cell = dict[str, Any]
 OURS = ("nbgrader", "tags", "slideshow", "jupytext", "lines_to_next_cell")
 ANSWERED = ("exercise", "predict")
 
+#: What `student` puts in the place of a solution.
+_STUB = re.compile(
+    r'raise NotImplementedError\("your code here"\)|= None  # your answer|\*Your answer here\.\*'
+)
 _ID = re.compile(r"[a-zA-Z0-9_-]{1,64}", re.ASCII)
 _NAME = re.compile(r"^(?:def|class)\s+(\w+)|^(\w+)\s*(?::[^=\n]*)?=(?!=)", re.MULTILINE)
 
@@ -115,7 +119,9 @@ def grade_id(cell: Cell) -> str:
 def is_answer(cell: Cell) -> bool:
     """Is it a cell in which the student writes?"""
     marked = cell["metadata"].get("nbgrader")
-    return (isinstance(marked, Mapping) and bool(marked.get("solution"))) or bool(_tags(cell) & {*ANSWERED})
+    if (isinstance(marked, Mapping) and marked.get("solution")) or _tags(cell) & {*ANSWERED}:
+        return True
+    return bool(_STUB.search(cell["source"]))  # of a course that marks its solutions alone
 
 
 def label(cell: Cell) -> str:

@@ -6,7 +6,6 @@ text: a badge's picture would be fetched from a stranger's host whenever the not
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 
@@ -70,7 +69,7 @@ def linked(course: Mapping[str, bytes], url: str, wheel: str) -> dict[str, bytes
     for path in course:
         if not path.endswith(".ipynb"):
             continue
-        notebook = nbformat.from_dict(json.loads(course[path]))
+        notebook = nbformat.reads(course[path].decode(), as_version=4)
         said = f"[Open in Colab]({colab(url, path)}) | [Open in Codespaces]({codespaces(url)})"
         notebook.cells.insert(1, nbformat.v4.new_markdown_cell(said, id=LINKS_ID))
         for cell in notebook.cells:

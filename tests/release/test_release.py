@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import site
 import subprocess
@@ -17,7 +18,8 @@ import pytest
 from autograder import VERSION
 from autograder.assignment import UsageError, find
 from autograder.pair import SETUP
-from autograder.release import build_wheel, leaks, release
+from autograder.publish import linked
+from autograder.release import build_wheel, leaks, readme, release
 from autograder.student import solution_lines
 from autograder.workspace import course_files, notebook_path
 
@@ -76,6 +78,68 @@ def test_it_holds_what_a_student_needs(released):
 
 def test_it_holds_no_secret(released):
     assert leaks(contents(released), list(ALL.values())) == []
+
+
+def test_neither_tree_nor_wheel_says_a_hidden_test_or_a_marker(released):
+    """Searched for here without `leaks`: as a student with grep would."""
+    wheel = zipfile.ZipFile(next((released / "wheels").glob("*.whl")))
+    said = contents(released) | {n: wheel.read(n) for n in wheel.namelist() if "/course/" in n}
+    hidden = {
+        name
+        for a in ALL.values()
+        for path in a.hidden
+        for name in re.findall(rb"^def (test_\w+)", path.read_bytes(), re.MULTILINE)
+    } - {
+        n
+        for a in ALL.values()
+        for p in a.public
+        for n in re.findall(rb"^def (test_\w+)", p.read_bytes(), re.M)
+    }
+    assert len(hidden) > 20
+    mutants = {p.name for a in ALL.values() if not a.is_lab for p in (a.folder / "mutants").glob("*.py")}
+    for path, data in said.items():
+        if not path.endswith(".whl"):
+            assert not re.search(rb"(BEGIN|END) SOLUTION|### STARTER", data), path
+            assert not set(re.findall(rb"\btest_\w+", data)) & hidden, path
+            assert Path(path).name not in mutants
+
+
+def test_it_says_which_release_it_is(released):
+    release_said = (released / "VERSION").read_text().strip()
+    assert release_said == ALL["lab00"].release
+    assert f"Release {release_said}." in (released / "README.md").read_text()
+    for assignment in find(released).values():
+        notebook = json.loads(assignment.notebook.read_text(encoding="utf-8"))
+        assert notebook["metadata"]["mlsys_lab"]["version"] == release_said
+
+
+@pytest.mark.parametrize("name", ["notes.txt", ".mlsys-lab.json"])
+def test_a_folder_that_is_not_empty_and_no_release_is_refused(name, tmp_path):
+    (tmp_path / name).write_text('{"kind": "workspace"}')
+    with pytest.raises(UsageError, match="is not empty and no release of ours: name a new folder with --out"):
+        release([ALL["lab00"]], tmp_path, ROOT)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_links_to_colab_and_codespaces_follow_from_one_address_and_none_without(released):
+    url = "https://github.com/example/course-2026.git"
+    course = course_files({"lab00": ALL["lab00"]})
+    files = linked(course, url, "x-1-py3-none-any.whl")
+    notebook = json.loads(files["labs/00_trust.ipynb"])
+    said = "".join(notebook["cells"][1]["source"])
+    place = "example/course-2026"
+    assert f"(https://colab.research.google.com/github/{place}/blob/main/labs/00_trust.ipynb)" in said
+    assert f"(https://codespaces.new/{place})" in said
+    assert said in files["labs/00_trust.py"].decode()
+    (setup,) = ["".join(c["source"]) for c in notebook["cells"] if "setup" in c["metadata"].get("tags", [])]
+    compile(setup, "setup", "exec")
+    assert f'near = ["https://github.com/{place}/raw/main/wheels/x-1-py3-none-any.whl"]' in setup
+    assert "colab-badge.svg" in readme([ALL["lab00"]], url)
+    assert not [line for line in readme([ALL["lab00"]], url).splitlines() if re.search(r"\{\w+\}", line)]
+    unlinked = (released / "README.md").read_bytes() + (released / "labs" / "00_trust.ipynb").read_bytes()
+    assert not re.search(rb"colab\.research|codespaces", unlinked)
+    with pytest.raises(UsageError, match=r"write https://github\.com/OWNER/NAME"):
+        linked(course, "https://example.org/course", "x.whl")
 
 
 def test_making_it_again_changes_nothing(released):
@@ -148,11 +212,21 @@ def planted(kind: str) -> dict[str, bytes]:
         "folder": {"assignments/hw1/tests/hidden/test_x.py": b""},
         "hidden test": {"assignments/hw1/tests/public/test_h.py": homework.hidden[0].read_bytes()},
         "mutant": {"extra.py": mutant.read_bytes()},
+        "reference": {"assignments/hw1/tests/reference_hw1.json": b"{}"},
         "solved source": {"labs/00_trust.py": lab.source.read_bytes()},
     }[kind]
 
 
-KINDS = ("line", "line in a notebook", "line in a wheel", "marker", "folder", "hidden test", "mutant")
+KINDS = (
+    "line",
+    "line in a notebook",
+    "line in a wheel",
+    "marker",
+    "folder",
+    "hidden test",
+    "mutant",
+    "reference",
+)
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "solved source"])
