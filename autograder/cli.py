@@ -254,9 +254,14 @@ def update(
 
     Example: mlsys-lab update ../course-2027.zip
     """
+    from rich.console import Console
+
     from autograder.update import update as run
 
-    run(newer, print)
+    lines: list[str] = []
+    with Console(stderr=True).status("merging"):  # seen on a terminal alone
+        run(newer, lines.append)
+    print("\n".join(lines))
 
 
 @app.command(name="open")

@@ -67,6 +67,8 @@ def merge(mine: Sequence[Cell], new: Sequence[Cell], known: Collection[str]) -> 
     lost = not any(str(c.get("id", "")) in known or c.get("id") in {r["id"] for r in new} for c in mine)
     asked = {grade_id(c) for c in new}
     former = {i for i, c in enumerate(mine) if i not in place and _is_the_courses(c, known, asked, lost)}
+    there = {_identity(mine[i]) for i in place}
+    former -= {i for i in former if _identity(mine[i]) in there and mark(mine[i]) not in known}  # a copy
     successors = _successors(mine, new, place, former)
     anchors = place | successors
     done = Merged()

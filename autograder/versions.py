@@ -86,9 +86,11 @@ def refuse_another(data: bytes, kind: str, release: str, accepts: Sequence[str])
     """
     made_from = stamped(data, kind)
     if made_from and release and made_from != release and made_from not in accepts:
+        older = order(made_from) < order(release)
+        fix = "bring it over with `mlsys-lab update`" if older else "grade it with that one"
         raise NotebookError(
-            f"made from release {made_from} of the course, and this grades release {release}: bring it over "
-            f'with `mlsys-lab update`, or have assignment.toml say accepts = ["{made_from}"]'
+            f"made from release {made_from} of the course, and this grades release {release}: {fix}, or have "
+            f'assignment.toml say accepts = ["{made_from}"]'
         )
 
 
