@@ -172,7 +172,7 @@ def _from_table(folder: Path, table: Mapping[str, Any], private: Path | None) ->
         modules=tuple(table.get("modules", ())),
         preload=tuple(table.get("preload", ("numpy",))),
         limits=Limits(**table.get("limits", {})),
-        release=release_of(folder.parent.parent),
+        release=str(table.get("release", "")) or release_of(folder.parent.parent),
         accepts=_releases(table.get("accepts", [])),
     )
 

@@ -36,7 +36,17 @@ cell_metadata_filter = "{CELL_FILTER}"
 """
 
 #: What students need of an assignment.toml, besides its limits; the rest belongs to the grader.
-TOML_KEYS = ("name", "title", "hours", "points", "manual_points", "clean_start", "modules", "preload")
+TOML_KEYS = (
+    "name",
+    "title",
+    "hours",
+    "points",
+    "manual_points",
+    "clean_start",
+    "modules",
+    "preload",
+    "release",
+)
 
 
 @dataclass

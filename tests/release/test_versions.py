@@ -88,6 +88,16 @@ def test_a_list_of_accepted_releases_must_be_one(toy, tmp_path):
         load_assignment(folder)
 
 
+def test_a_homework_outside_of_a_course_may_say_its_release(toy, tmp_path):
+    folder = instructors(toy, tmp_path / "course", "2027.1")
+    text = (folder / "assignment.toml").read_text()
+    (folder / "assignment.toml").write_text('release = "2027.2"\n' + text)
+    assert load_assignment(folder).release == "2027.2"
+    files = student_files(find(folder.parents[1]))
+    assert stamped(files[NOTEBOOK]) == "2027.2"
+    assert b'release = "2027.2"' in files["assignments/toy/assignment.toml"]
+
+
 def test_a_tenth_release_is_newer_than_a_ninth():
     assert order("2026.10") > order("2026.9") > order("2026") > order("")
 
