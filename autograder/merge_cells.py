@@ -64,7 +64,8 @@ def merge(mine: Sequence[Cell], new: Sequence[Cell], known: Collection[str]) -> 
     """
     matched = _matched(mine, new, known)
     place = {i: n for n, i in matched.items()}
-    lost = not any(str(c.get("id", "")) in known or c.get("id") in {r["id"] for r in new} for c in mine)
+    given_ids = {c["id"] for c in new}
+    lost = given_ids.union(known).isdisjoint(_identity(c) for c in mine)
     asked = {grade_id(c) for c in new}
     former = {i for i, c in enumerate(mine) if i not in place and _is_the_courses(c, known, asked, lost)}
     there = {_identity(mine[i]) for i in place}
@@ -86,7 +87,7 @@ def merge(mine: Sequence[Cell], new: Sequence[Cell], known: Collection[str]) -> 
             following.setdefault(at, []).append(_own(cell, asked, done))
     own = [cell for cells in following.values() for cell in cells]
     done.own = len(own)
-    _give_ids(own, {c["id"] for c in new}, known)
+    _give_ids(own, given_ids, known)
     done.cells += following.get(-1, [])
     for n, given in enumerate(new):
         if n in matched:
