@@ -13,6 +13,7 @@ from mlsys_lab._core.quantity import parse, show
 from mlsys_lab.capacity.collectives import COLLECTIVES, collective_s, volume_bytes, way_bytes_per_s
 from mlsys_lab.capacity.flops import operations, total
 from mlsys_lab.capacity.interval import Interval
+from mlsys_lab.capacity.memory_steps import memory_steps
 from mlsys_lab.capacity.models import Counts, ModelSpec
 from mlsys_lab.capacity.op_time import STREAMING, link_efficiency
 from mlsys_lab.capacity.parallel import RECOMPUTE, Parallel, Workload
@@ -161,7 +162,7 @@ def flops(m: Counts, batch: int, context: int, train: bool) -> Answer:
 def memory(m: ModelSpec, w: Workload, p: Parallel) -> Answer:
     """What one GPU holds at the worst moment of a training step."""
     found = training_memory(m, w, p)
-    steps = [
+    steps = memory_steps(m, w, p) + [
         (phase, f"{' + '.join(f'{name} {size:,.0f}' for name, size in parts.items())} = "
          f"{sum(parts.values()):,.0f}", "largest phase counts" if phase == found.peak_phase else "")
         for phase, parts in found.phases.items()

@@ -65,6 +65,17 @@ def test_a_plan_that_does_not_fit_says_by_how_much_and_what_helps():
     )
 
 
+def test_memory_is_derived_with_formula_numbers_and_source():
+    """Llama 2 7B by hand: 16 bytes a parameter, the optimiser's 12 over 8 replicas."""
+    arguments = ("memory", "llama-2-7b", "--context", "4096", "--dp", "8", "--zero", "1", "--explain")
+    told = " ".join(run(*arguments).stdout.split())
+    assert "6,738,415,616 x 2 bytes = 13,476,831,232" in told
+    assert "6,738,415,616 x 12 bytes / 8 = 10,107,623,424" in told
+    assert "arXiv 1910.02054" in told
+    assert "4,096 tokens x (8,192 input of norm 1 + 4 statistics of norm 1" in told
+    assert "32 layers at once" in told
+
+
 def test_a_run_is_an_interval_with_its_basis_and_its_derivation():
     done = run("train", "llama-2-7b", "--gpu", "A100", "--gpus", "256", "--tokens", "2T", "--json")
     found = json.loads(done.stdout)
