@@ -58,7 +58,7 @@ def _activations(m: ModelSpec, w: Workload, p: Parallel) -> list[Step]:
         ("activations of a layer", f"{tokens:,.0f} tokens x ({each}) = {one:,.0f} bytes", KEPT),
         (
             "activations",
-            f"{layers:,.4g} layers at once = {activation_bytes(m, w, p):,.0f} bytes; embedding and loss on top",
+            f"{layers:,.4g} layers at once = {activation_bytes(m, w, p):,.0f} bytes, without the ends",
             "1F1B: arXiv 2205.05198, section 4.2.3" if p.pp > 1 else "all layers, the first to the last",
         ),
     ]
