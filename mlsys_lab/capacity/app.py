@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -195,8 +196,10 @@ def serve(
     if full not in WEIGHT_BYTES:
         raise ValueError(f"--dtype {dtype!r}: choose one of bf16, fp16, fp32, fp8, int8, int4")
     load = Load(rate, prompt, output, _seconds("ttft", ttft), _seconds("tpot", tpot))
+    m = language_model(name)
+    _warn_beyond(m, prompt + output)
     try:
-        plan = fewest_gpus(language_model(name), device(gpu), load, full, tp)
+        plan = fewest_gpus(m, device(gpu), load, full, tp)
     except NoPlan as error:
         raise TooMuch(str(error)) from None
     _say(answers.serving(plan), as_json, explain, fail_if)
@@ -204,7 +207,7 @@ def serve(
 
 @app.command()
 def network(
-    size: Annotated[str, typer.Option(help="Of the whole tensor: 1GB, 256MiB.")],
+    size: Annotated[str, typer.Option(help="Of a rank's buffer, whole: 1GB, 256MiB.")],
     ranks: Annotated[int, typer.Option(help="That take part; beyond 8 over the network.")],
     gpu: Annotated[str, typer.Option(help="A100, H100, ...")],
     as_json: AsJson = False,
@@ -277,7 +280,15 @@ def _model(name: str) -> Any:
 def _context(m: Any, asked: int) -> int:
     if asked < 0:
         raise ValueError(f"--context has to be at least 1, got {asked}")
+    _warn_beyond(m, asked)
     return asked or min(getattr(m, "context", 0) or 2048, 2048)
+
+
+def _warn_beyond(m: Any, tokens: int) -> None:
+    """One line where a model is asked for more tokens than it was made for; learned positions are refused."""
+    known = getattr(m, "context", 0)
+    if 0 < known < tokens and not getattr(m, "positions", 0):
+        print(f"note: {tokens:,} tokens are beyond the {known:,} that {m.name} was made for", file=sys.stderr)
 
 
 def _positive(**numbers: int) -> None:

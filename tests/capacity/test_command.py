@@ -247,6 +247,13 @@ def test_wrong_input_is_one_line_and_exit_code_2(write, said, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_more_tokens_than_a_model_was_made_for_are_noted():
+    done = run("kv", "llama-2-7b", "--context", "100000")
+    assert done.returncode == 0
+    assert done.stderr == "note: 100,000 tokens are beyond the 4,096 that llama-2-7b was made for\n"
+    assert run("kv", "llama-2-7b", "--context", "4096").stderr == ""
+
+
 def test_help_lists_the_questions():
     done = run("--help")
     assert done.returncode == 0
