@@ -96,7 +96,8 @@ def grade_class(
             if known is None:
                 todo.append(submission)
                 continue
-            rows[submission.name] = replace(known, student=submission.student, counted=submission.counted)
+            known = replace(known, student=submission.student, counted=submission.counted)
+            rows[submission.name] = replace(known, sender=submission.sender)
             on_done(rows[submission.name], True)
         try:
             with _scratch():
@@ -134,7 +135,7 @@ def _scratch() -> Iterator[None]:
 def _recounted(rows: Mapping[str, Graded], submissions: Sequence[Submission]) -> Iterator[Graded]:
     """The rows that change since a student's newest could not be graded and an older one could."""
     for newest in submissions:
-        mine = [s for s in submissions if s.student.casefold() == newest.student.casefold()]
+        mine = [s for s in submissions if s.owner == newest.owner]
         graded = [s for s in mine if s.name in rows and rows[s.name].status == "graded"]
         if newest.counted and newest.name in rows and rows[newest.name].status == "error" and graded:
             best = max(graded, key=lambda s: (s.modified, s.name))

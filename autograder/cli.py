@@ -60,6 +60,11 @@ def grade(
         list[Path] | None,
         typer.Argument(metavar="SUBMISSION", help="Notebooks, .py, folders, archives."),
     ] = None,
+    source: Annotated[
+        str,
+        typer.Option("--from", metavar="SOURCE", help="files, canvas, gradescope, moodle or a REGEX."),
+    ] = "files",
+    roster: Annotated[Path | None, typer.Option(metavar="CSV", help="The class list.")] = None,
     tests: Annotated[Path | None, typer.Option(metavar="DIR", help="More hidden tests.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: grades/HW. Resumes.")] = None,
     jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Submissions at a time.")] = os.cpu_count()
@@ -74,15 +79,20 @@ def grade(
 
     Without arguments: the bundled class of hw1.
 
-    Example: mlsys-lab grade hw1 handed_in/ --out grades/hw1
+    --from takes an export of a course system, as downloaded or unpacked; a REGEX matches each file's whole
+    path and has a group student (?P<student>...), perhaps id, login, email, attempt, late.
+    --roster takes Canvas' exported gradebook or any CSV with columns such as name, id, login, email, section.
+
+    Example: mlsys-lab grade hw1 submissions.zip --from canvas --roster class.csv
     """
     from rich.console import Console
 
     from autograder.classroom import Plan, grade_class
+    from autograder.collect import gather
+    from autograder.roster import read_roster
     from autograder.run_tests import BadTest, collect_tests
     from autograder.sandbox import available, choose
     from autograder.screen import Screen, closing, table
-    from autograder.submission import collect
 
     course = _course(context)
     assignment = course.assignment(homework or "hw1", private=tests)
@@ -104,11 +114,14 @@ def grade(
             raise BadTest("the files of its tests hold no test")
     except BadTest as error:
         raise UsageError(f"{assignment.name}: {error}") from None
-    found = collect(paths, assignment)
     if not any(Path(path).exists() for path in paths):
         raise UsageError(f"there is no file {paths[0]}: nothing to grade")
+    people = read_roster(roster) if roster is not None else None
+    found = gather(paths, assignment, source=source, roster=people)
     target = out or Path("grades") / assignment.name
     console = Console(stderr=True)
+    for note in people.notes if people is not None else ():
+        print(f"note: {note}", file=sys.stderr)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # an end by a batch system is as Ctrl-C
     if level != "namespaces":
         console.print(f"Sandbox level: {level}. What that does not hold: mlsys-lab doctor", style="bold red")

@@ -20,6 +20,7 @@ from autograder.errors import StudentError
 from autograder.notebook import NotebookError, code_cells, sanitised
 from autograder.run_tests import run_tests
 from autograder.sandbox import Sandbox
+from autograder.sender import NOBODY, Sender, sender_from
 from autograder.session import SandboxSession
 from autograder.submission import Submission
 
@@ -49,6 +50,7 @@ class Graded:
         clean_start_ran: no cell raised; `clean_start_message` says which did.
         notes: what the student should know besides: cells that failed to load, names that are missing.
         printed: what the code printed while it was graded, capped.
+        sender: what the course system or the roster says of the student.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Graded:
     notes: tuple[str, ...] = ()
     printed: str = ""
     stamp: Mapping[str, Any] = field(default_factory=dict)
+    sender: Sender = NOBODY
 
     def by_question(self) -> dict[str, tuple[float, float]]:
         """Points earned and possible per question, in the order of the tests."""
@@ -96,6 +99,7 @@ def failed(submission: Submission, assignment: Assignment, message: str, nbval: 
         manual_points=assignment.manual_points,
         seconds=0.0,
         stamp=stamp,
+        sender=submission.sender,
     )
 
 
@@ -155,6 +159,7 @@ def grade(
         notes=(*named_otherwise(submission, assignment), *_notes(session.load_errors, session.missing)),
         printed=printed,
         stamp=stamp,
+        sender=submission.sender,
     )
 
 
@@ -208,4 +213,5 @@ def to_json(graded: Graded) -> dict[str, Any]:
 def from_json(data: Mapping[str, Any]) -> Graded:
     """The row that `to_json` wrote."""
     tests = tuple(TestRow(**{**t, "detail": tuple(t["detail"])}) for t in data["tests"])
-    return Graded(**{**data, "tests": tests, "notes": tuple(data["notes"])})
+    sender = sender_from(data["sender"])
+    return Graded(**{**data, "tests": tests, "notes": tuple(data["notes"]), "sender": sender})

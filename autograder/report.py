@@ -145,6 +145,10 @@ def summary_row(graded: Graded) -> dict[str, Any]:
         "status": graded.status,
         "message": graded.message,
         "seconds": graded.seconds,
+        "ids": list(graded.sender.ids),
+        "login": graded.sender.login,
+        "email": graded.sender.email,
+        "roster": graded.sender.match,
     }
 
 
@@ -154,12 +158,15 @@ def gradebook(graded: list[Graded], assignment: Assignment) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     first = ["student", "name", "counted", "score", "max_score", "manual_score"]
-    writer.writerow([*first, *columns, "clean_start", "status", "message"])
+    last = ["ids", "login", "email", "section", "roster", "attempt"]
+    writer.writerow([*first, *columns, "clean_start", "status", "message", *last])
     for g in graded:
         points = {key: f"{earned:g}" for key, (earned, _) in g.by_question().items()}
         clean = "" if g.clean_start is None else f"{g.clean_start:g}"
         row = [g.student, g.name, "yes" if g.counted else "no", f"{g.score:g}", f"{g.max_score:g}", ""]
         row += [*(points.get(c, "") for c in columns), clean, g.status, g.message]
+        who = g.sender
+        row += [" ".join(who.ids), who.login, who.email, who.section, who.match, f"{who.attempt or ''}"]
         writer.writerow([_cell(value) for value in row])
     return stream.getvalue()
 

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from autograder.grade import Graded
 from autograder.report import earlier_gradebooks
+from autograder.sender import NO_SUBMISSION, UNMATCHED
 from autograder.submission import Submission, printable
 
 #: Rows that the live table keeps in view; the whole table follows at the end.
@@ -97,7 +98,7 @@ def table(rows: Sequence[Graded]) -> Table:
     shown.add_column("What to say", overflow="fold")
     for g in rows:
         bad = g.status == "error"
-        score = "-" if bad else f"{g.score:g} / {g.max_score:g}"
+        score = "-" if bad and g.message != NO_SUBMISSION else f"{g.score:g} / {g.max_score:g}"
         full = round(10 * g.score / g.max_score) if g.max_score else 0
         style = "red" if bad else "green" if g.score == g.max_score else ""
         shown.add_row(
@@ -112,9 +113,10 @@ def table(rows: Sequence[Graded]) -> Table:
 
 def remark(graded: Graded) -> str:
     """What an instructor wants to know first about a row: what stopped it, where points were lost, notes."""
+    nobody = [graded.sender.match] if graded.sender.match.startswith(UNMATCHED) else []
     if graded.status == "error":
-        return printable(graded.message)
-    parts = [] if graded.counted else ["not counted: a newer hand-in is"]
+        return "; ".join([*nobody, printable(graded.message)])
+    parts = nobody + ([] if graded.counted else ["not counted: a newer hand-in is"])
     stopped = [t for t in graded.tests if t.message.startswith("Timeout")]
     if stopped:
         parts.append(f"ran out of time in {', '.join(dict.fromkeys(t.question for t in stopped))}")
@@ -155,7 +157,11 @@ def closing(rows: Sequence[Graded], out: Path) -> str:
     counted = [g for g in rows if g.status == "graded" and g.counted]
     mean = f"{sum(g.score for g in counted) / len(counted):.1f}" if counted else "none"
     bad = sum(g.status == "error" for g in rows)
-    line = f"{len(rows)} submissions, {bad} not graded; mean of the counted {mean}"
+    none = sum(g.message == NO_SUBMISSION for g in rows)
+    line = f"{len(rows) - none} submissions, {bad - none} not graded; mean of the counted {mean}"
+    nobodys = sum(g.sender.match.startswith(UNMATCHED) for g in rows)
+    if any(g.sender.match for g in rows):
+        line += f"\nRoster: {nobodys} submissions not in it, {none} students without a submission"
     kept = earlier_gradebooks(out)
     if kept:
         names = ", ".join(p.name for p in kept)
