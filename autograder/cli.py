@@ -65,6 +65,9 @@ def grade(
         typer.Option("--from", metavar="SOURCE", help="files, canvas, gradescope, moodle or a REGEX."),
     ] = "files",
     roster: Annotated[Path | None, typer.Option(metavar="CSV", help="The class list.")] = None,
+    course_toml: Annotated[
+        Path | None, typer.Option("--course", metavar="TOML", help="Default: course.toml here, if any.")
+    ] = None,
     tests: Annotated[Path | None, typer.Option(metavar="DIR", help="More hidden tests.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: grades/HW. Resumes.")] = None,
     jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Submissions at a time.")] = os.cpu_count()
@@ -81,6 +84,7 @@ def grade(
 
     --from takes an export of a course system, as downloaded or unpacked; a REGEX matches each file's whole
     path and has a group student (?P<student>...), perhaps id, login, email, attempt, late.
+    --course names the plan of the course: due times, late days, which attempt counts.
     --roster takes Canvas' exported gradebook or any CSV with columns such as name, id, login, email, section.
 
     Example: mlsys-lab grade hw1 submissions.zip --from canvas --roster class.csv
@@ -89,6 +93,7 @@ def grade(
 
     from autograder.classroom import Plan, grade_class
     from autograder.collect import gather
+    from autograder.course_plan import load_plan
     from autograder.roster import read_roster
     from autograder.run_tests import BadTest, collect_tests
     from autograder.sandbox import available, choose
@@ -116,6 +121,7 @@ def grade(
         raise UsageError(f"{assignment.name}: {error}") from None
     if not any(Path(path).exists() for path in paths):
         raise UsageError(f"there is no file {paths[0]}: nothing to grade")
+    rule = load_plan(course_toml).rule(assignment.name)
     people = read_roster(roster) if roster is not None else None
     found = gather(paths, assignment, source=source, roster=people)
     target = out or Path("grades") / assignment.name
@@ -126,7 +132,7 @@ def grade(
     if level != "namespaces":
         console.print(f"Sandbox level: {level}. What that does not hold: mlsys-lab doctor", style="bold red")
     with Screen(len(found), console) as screen:
-        plan = Plan(level, course.library, nbval, jobs)
+        plan = Plan(level, course.library, nbval, jobs, rule)
         try:
             rows = grade_class(found, assignment, plan, target, on_start=screen.started, on_done=screen.done)
         except KeyboardInterrupt:

@@ -51,6 +51,8 @@ class Graded:
         notes: what the student should know besides: cells that failed to load, names that are missing.
         printed: what the code printed while it was graded, capped.
         sender: what the course system or the roster says of the student.
+        manual_score: points of the written answers, None until they are given.
+        deducted: points that `late_days` cost under the course's plan.
     """
 
     name: str
@@ -71,6 +73,14 @@ class Graded:
     printed: str = ""
     stamp: Mapping[str, Any] = field(default_factory=dict)
     sender: Sender = NOBODY
+    manual_score: float | None = None
+    late_days: int = 0
+    deducted: float = 0.0
+
+    @property
+    def final(self) -> float:
+        """What counts: the points of the tests and those given by hand, less what being late costs."""
+        return round(max(0.0, self.score + (self.manual_score or 0.0) - self.deducted), 2)
 
     def by_question(self) -> dict[str, tuple[float, float]]:
         """Points earned and possible per question, in the order of the tests."""

@@ -141,7 +141,7 @@ def summary_row(graded: Graded) -> dict[str, Any]:
         "counted": graded.counted,
         "score": graded.score,
         "max_score": graded.max_score,
-        "manual_score": None,
+        "manual_score": graded.manual_score,
         "status": graded.status,
         "message": graded.message,
         "seconds": graded.seconds,
@@ -149,6 +149,9 @@ def summary_row(graded: Graded) -> dict[str, Any]:
         "login": graded.sender.login,
         "email": graded.sender.email,
         "roster": graded.sender.match,
+        "late_days": graded.late_days,
+        "deducted": graded.deducted,
+        "final": graded.final,
     }
 
 
@@ -158,14 +161,16 @@ def gradebook(graded: list[Graded], assignment: Assignment) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     first = ["student", "name", "counted", "score", "max_score", "manual_score"]
-    last = ["ids", "login", "email", "section", "roster", "attempt"]
+    last = ["late_days", "deducted", "final", "ids", "login", "email", "section", "roster", "attempt"]
     writer.writerow([*first, *columns, "clean_start", "status", "message", *last])
     for g in graded:
         points = {key: f"{earned:g}" for key, (earned, _) in g.by_question().items()}
         clean = "" if g.clean_start is None else f"{g.clean_start:g}"
-        row = [g.student, g.name, "yes" if g.counted else "no", f"{g.score:g}", f"{g.max_score:g}", ""]
+        manual = "" if g.manual_score is None else f"{g.manual_score:g}"
+        row = [g.student, g.name, "yes" if g.counted else "no", f"{g.score:g}", f"{g.max_score:g}", manual]
         row += [*(points.get(c, "") for c in columns), clean, g.status, g.message]
         who = g.sender
+        row += [f"{g.late_days}", f"{g.deducted:g}", f"{g.final:g}"]
         row += [" ".join(who.ids), who.login, who.email, who.section, who.match, f"{who.attempt or ''}"]
         writer.writerow([_cell(value) for value in row])
     return stream.getvalue()

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from autograder.compare import counted
 from autograder.grade import Graded
 from autograder.report import earlier_gradebooks
 from autograder.sender import NO_SUBMISSION, UNMATCHED
@@ -116,7 +117,9 @@ def remark(graded: Graded) -> str:
     nobody = [graded.sender.match] if graded.sender.match.startswith(UNMATCHED) else []
     if graded.status == "error":
         return "; ".join([*nobody, printable(graded.message)])
-    parts = nobody + ([] if graded.counted else ["not counted: a newer hand-in is"])
+    parts = nobody + ([] if graded.counted else ["not counted: another hand-in is"])
+    if graded.late_days:
+        parts.append(f"{counted(graded.late_days, 'day')} late, {graded.deducted:g} off: {graded.final:g}")
     stopped = [t for t in graded.tests if t.message.startswith("Timeout")]
     if stopped:
         parts.append(f"ran out of time in {', '.join(dict.fromkeys(t.question for t in stopped))}")
