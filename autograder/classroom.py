@@ -102,7 +102,8 @@ def grade_class(
                 todo.append(submission)
                 continue
             row = replace(known, student=submission.student, counted=submission.counted)
-            rows[submission.name] = row = replace(row, sender=submission.sender)
+            row = replace(row, sender=submission.sender, modified=submission.modified)
+            rows[submission.name] = row
             if row != known:
                 write_submission(row, assignment, out, facts)
             on_done(rows[submission.name], True)
@@ -113,9 +114,10 @@ def grade_class(
                     write_submission(graded, assignment, out, facts)
                     on_done(graded, False)
         finally:
-            for graded in list(settled(rows, submissions, plan.rule, read_marks(out))):
-                rows[graded.name] = graded
-                write_submission(graded, assignment, out, facts)
+            for graded in settled(rows.values(), plan.rule, read_marks(out)):
+                if graded != rows[graded.name]:
+                    rows[graded.name] = graded
+                    write_submission(graded, assignment, out, facts)
             ordered = [rows[s.name] for s in submissions if s.name in rows]
             write_class(ordered, assignment, out, facts)
     except OSError as error:

@@ -15,8 +15,10 @@ from typing import Annotated, Any
 import typer
 
 from autograder.assignment import Assignment, UsageError, find, load_assignment
+from autograder.gradebook_cli import app as gradebook
 
 app = typer.Typer()
+app.add_typer(gradebook)
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,17 @@ class Graded:
     manual_score: float | None = None
     late_days: int = 0
     deducted: float = 0.0
+    modified: float = 0.0
+
+    @property
+    def possible(self) -> float:
+        """The points that `final` is out of: written answers are among them once somebody has read them."""
+        return self.max_score + (self.manual_points if self.manual_score is not None else 0.0)
+
+    @property
+    def owner(self) -> str:
+        """Equal for all hand-ins of one student."""
+        return self.sender.key or self.student.casefold()
 
     @property
     def final(self) -> float:
@@ -110,6 +121,7 @@ def failed(submission: Submission, assignment: Assignment, message: str, nbval: 
         seconds=0.0,
         stamp=stamp,
         sender=submission.sender,
+        modified=submission.modified,
     )
 
 
@@ -170,6 +182,7 @@ def grade(
         printed=printed,
         stamp=stamp,
         sender=submission.sender,
+        modified=submission.modified,
     )
 
 

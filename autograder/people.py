@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from autograder.sender import name_keys
+from autograder.sender import name_keys, plain_key
 from autograder.table import Line
 
-#: Headers, without case and spaces, by what they hold.
+#: Headers, without case, spaces and hyphens, by what they hold.
 COLUMNS = {
     "name": ("name", "fullname", "studentname"),
     "student": ("student",),
@@ -31,7 +32,7 @@ _NOBODY = re.compile(r"points possible|manual posting.*|student, test|test stude
 
 def meaning(header: str) -> str:
     """What a column holds: a key of `COLUMNS`, or the header itself."""
-    plain = re.sub(r"[^a-z]", "", header.casefold())
+    plain = re.sub(r"[\s_.-]", "", header.casefold())
     return _MEANING.get(plain, header.strip())
 
 
@@ -87,3 +88,50 @@ def person(line: Line) -> Person | None:
         return None
     ids = tuple(dict.fromkeys(line.get(key) for key in ("id", "sis") if line.get(key)))
     return Person(line.number, name, ids, login, line.get("email"), line.get("section"))
+
+
+class Index:
+    """Students by each thing that they may be known by; what fits two fits none."""
+
+    def __init__(self, people: Sequence[Person]) -> None:
+        self.tables: dict[str, dict[str, set[int]]] = {"id": {}, "email": {}, "login": {}, "name": {}}
+        self.people = people
+        for n, p in enumerate(people):
+            for key in p.ids:
+                self._put("id", key, n)
+            self._put("email", p.email, n)
+            self._put("login", p.login, n)
+            for address in (p.email, p.login):  # a login may be written as an address, and the reverse
+                if "@" in address:
+                    self._put("login", address.partition("@")[0], n)
+                    self._put("email", address, n)
+            for name in p.names:
+                self.tables["name"].setdefault(name, set()).add(n)
+
+    def _put(self, table: str, key: str, n: int) -> None:
+        if key:
+            self.tables[table].setdefault(plain_key(key), set()).add(n)
+
+    def find(
+        self, *, ids: Iterable[str], email: str, logins: Iterable[str], names: Iterable[str]
+    ) -> tuple[Person | None, str]:
+        """A student by what is known of them, the surest first.
+
+        Returns:
+            The student and by what (`id 123`); or None and why not, if there is more to say than nobody.
+        """
+        wanted = [("id", i) for i in ids] + [("email", email)]
+        wanted += [(table, login) for login in logins for table in ("login", "email", "id")]
+        for table, key in wanted:
+            found = self.tables[table].get(plain_key(key), set()) if key else set()
+            if len(found) == 1:
+                return self.people[next(iter(found))], f"{table} {key}"
+        doubt = ""
+        for name in names:
+            found = set().union(*(self.tables["name"].get(key, set()) for key in name_keys(name)))
+            if len(found) == 1:
+                return self.people[next(iter(found))], "name"
+            if len(found) > 1:
+                rows = " and ".join(str(self.people[n].row) for n in sorted(found)[:3])
+                doubt = f"rows {rows} have that name"
+        return None, doubt

@@ -7,47 +7,40 @@ costs everybody the same; no score goes below zero.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
 from autograder.course_plan import Rule
 from autograder.grade import Graded
 from autograder.marks import Mark
-from autograder.submission import Submission
 
 DAY_S = 86_400.0
 
 
-def settled(
-    rows: Mapping[str, Graded],
-    submissions: Sequence[Submission],
-    rule: Rule,
-    marks: Mapping[str, Mark],
-) -> Iterator[Graded]:
-    """The rows that change once the whole class is graded: what counts of each student, and how much.
+def settled(rows: Iterable[Graded], rule: Rule, marks: Mapping[str, Mark]) -> list[Graded]:
+    """The rows once the whole class is graded: what counts of each student, and how much.
 
     Args:
-        rows: by name; some submissions may have none yet.
-        marks: what was given by hand, by name.
+        rows: of the class, in any order.
+        marks: what was given by hand, by the name of the submission.
+
+    Returns:
+        The same rows in the same order.
     """
-    marked = {name: _marked(row, rule, marks.get(name)) for name, row in rows.items()}
-    owned: dict[str, list[Submission]] = {}
-    for s in submissions:
-        if s.name in rows:
-            owned.setdefault(s.owner, []).append(s)
-    for mine in owned.values():
-        counted = max(mine, key=lambda s: _rank(s, marked[s.name], rule)).name
-        for s in mine:
-            row = replace(marked[s.name], counted=s.name == counted)
-            if row != rows[s.name]:
-                yield row
+    marked = [_marked(row, rule, marks.get(row.name)) for row in rows]
+    best: dict[str, Graded] = {}
+    for row in marked:
+        other = best.get(row.owner)
+        if other is None or _rank(row, rule) >= _rank(other, rule):
+            best[row.owner] = row
+    return [replace(row, counted=best[row.owner] is row) for row in marked]
 
 
-def _rank(submission: Submission, row: Graded, rule: Rule) -> tuple[bool, float, bool, float, str]:
+def _rank(row: Graded, rule: Rule) -> tuple[bool, float, float, str]:
     """What can be graded before what cannot; then the best or the newest."""
     best = row.final if rule.attempts == "best" else 0.0
-    return row.status == "graded", best, not submission.error, submission.modified, submission.name
+    return row.status == "graded", best, row.modified, row.name
 
 
 def _marked(row: Graded, rule: Rule, mark: Mark | None) -> Graded:
@@ -57,10 +50,10 @@ def _marked(row: Graded, rule: Rule, mark: Mark | None) -> Graded:
     days = days_late(row, rule)
     if mark is not None and fresh and mark.late_days is not None:
         days = mark.late_days
-    possible = row.max_score + (row.manual_points if manual is not None else 0.0)
+    row = replace(row, manual_score=manual, late_days=days)
     percent = min(rule.late.at_most, rule.late.per_day * days)
-    deducted = round(min(row.score + (manual or 0.0), possible * percent / 100), 2)
-    return replace(row, manual_score=manual, late_days=days, deducted=deducted)
+    deducted = round(min(row.score + (manual or 0.0), row.possible * percent / 100), 2)
+    return replace(row, deducted=deducted)
 
 
 def days_late(row: Graded, rule: Rule) -> int:

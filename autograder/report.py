@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,15 @@ def gradescope(graded: Graded) -> dict[str, Any]:
 
 def html_report(graded: Graded, assignment: Assignment, facts: Mapping[str, Any]) -> str:
     """A page for the student: self-contained, escaped, readable without colour or scripts."""
+    titles = {key: q.title for key, q in assignment.questions.items()}
+    text: str = _template().render(
+        graded=graded, assignment=assignment, titles=titles, questions=graded.by_question(), facts=facts
+    )
+    return text
+
+
+@cache
+def _template() -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -81,10 +91,7 @@ def html_report(graded: Graded, assignment: Assignment, facts: Mapping[str, Any]
     )
     environment.filters["points"] = lambda value: f"{value:g}"
     environment.filters["plain"] = plain
-    titles = {key: q.title for key, q in assignment.questions.items()}
-    return environment.get_template("report.html").render(
-        graded=graded, assignment=assignment, titles=titles, questions=graded.by_question(), facts=facts
-    )
+    return environment.get_template("report.html")
 
 
 def plain(text: str) -> str:
@@ -152,6 +159,7 @@ def summary_row(graded: Graded) -> dict[str, Any]:
         "late_days": graded.late_days,
         "deducted": graded.deducted,
         "final": graded.final,
+        "possible": graded.possible,
     }
 
 
@@ -172,11 +180,12 @@ def gradebook(graded: list[Graded], assignment: Assignment) -> str:
         who = g.sender
         row += [f"{g.late_days}", f"{g.deducted:g}", f"{g.final:g}"]
         row += [" ".join(who.ids), who.login, who.email, who.section, who.match, f"{who.attempt or ''}"]
-        writer.writerow([_cell(value) for value in row])
+        writer.writerow([spreadsheet_cell(value) for value in row])
     return stream.getvalue()
 
 
-def _cell(text: str) -> str:
+def spreadsheet_cell(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula."""
     shown = printable(text)
     return "'" + shown if shown[:1] in ("=", "+", "-", "@") and not _is_number(shown) else shown
 

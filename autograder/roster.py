@@ -12,8 +12,8 @@ from pathlib import Path
 
 from autograder.assignment import UsageError
 from autograder.naming import safe_name
-from autograder.people import TELLING, Person, meaning, person
-from autograder.sender import NO_SUBMISSION, UNMATCHED, Sender, name_keys, plain_key
+from autograder.people import TELLING, Index, Person, meaning, person
+from autograder.sender import NO_SUBMISSION, UNMATCHED, Sender, plain_key
 from autograder.submission import Submission
 from autograder.table import read_sheet
 
@@ -37,14 +37,15 @@ class Roster:
 
     def match(self, submissions: Iterable[Submission]) -> list[Submission]:
         """The submissions, each with the student of the list who sent it, or marked as nobody's."""
-        index = _Index(self.people)
-        return [self._matched(s, *index.find(s)) for s in submissions]
+        index = Index(self.people)
+        return [self._matched(s, *_found(index, s)) for s in submissions]
 
     def _matched(self, submission: Submission, who: Person | None, how: str) -> Submission:
         sender = submission.sender
         if who is None:
             key = sender.key or f"unmatched:{submission.student.casefold()}"
-            return replace(submission, sender=replace(sender, key=key, match=how or UNMATCHED))
+            match = f"{UNMATCHED}: {how}" if how else UNMATCHED
+            return replace(submission, sender=replace(sender, key=key, match=match))
         known = Sender(
             key=f"roster:{who.row}",
             ids=tuple(dict.fromkeys([*who.ids, *sender.ids])),
@@ -83,57 +84,17 @@ class Roster:
         ]
 
 
-class _Index:
-    """Students by each thing that they may be known by; two by the same are none."""
-
-    def __init__(self, people: Sequence[Person]) -> None:
-        self.tables: dict[str, dict[str, set[int]]] = {"id": {}, "email": {}, "login": {}, "name": {}}
-        self.people = people
-        for n, p in enumerate(people):
-            for key in p.ids:
-                self._put("id", key, n)
-            self._put("email", p.email, n)
-            self._put("login", p.login, n)
-            for address in (p.email, p.login):  # a login may be written as an address, and the reverse
-                if "@" in address:
-                    self._put("login", address.partition("@")[0], n)
-                    self._put("email", address, n)
-            for name in p.names:
-                self.tables["name"].setdefault(name, set()).add(n)
-
-    def _put(self, table: str, key: str, n: int) -> None:
-        if key:
-            self.tables[table].setdefault(plain_key(key), set()).add(n)
-
-    def find(self, submission: Submission) -> tuple[Person | None, str]:
-        """The student, and by what; or None and why not."""
-        sender = submission.sender
-        named = [sender.login or submission.student, *_beginnings(submission)]
-        wanted = [("id", i) for i in sender.ids] + [("email", sender.email)]
-        wanted += [(table, name) for name in named for table in ("login", "email", "id")]
-        doubt = ""
-        for table, key in wanted:
-            found = self.tables[table].get(plain_key(key), set()) if key else set()
-            if len(found) == 1:
-                return self.people[next(iter(found))], f"{table} {key}"
-        for name in [
-            sender.name or submission.student,
-            *(n.replace("_", " ") for n in _beginnings(submission)),
-        ]:
-            found = set().union(*(self.tables["name"].get(key, set()) for key in name_keys(name)))
-            if len(found) == 1:
-                return self.people[next(iter(found))], "name"
-            if len(found) > 1:
-                rows = " and ".join(str(self.people[n].row) for n in sorted(found)[:3])
-                doubt = f"{UNMATCHED}: rows {rows} have that name"
-        return None, doubt
+def _found(index: Index, submission: Submission) -> tuple[Person | None, str]:
+    sender = submission.sender
+    beginnings = [] if sender.key else _beginnings(submission.name)
+    names = [sender.name or submission.student, *(b.replace("_", " ") for b in beginnings)]
+    logins = [sender.login or submission.student, *beginnings]
+    return index.find(ids=sender.ids, email=sender.email, logins=logins, names=names)
 
 
-def _beginnings(submission: Submission) -> list[str]:
+def _beginnings(name: str) -> list[str]:
     """Of a file's name without a course system behind it: the parts before each `_`, the longest first."""
-    if submission.sender.key:
-        return []
-    parts = submission.name.split("_")
+    parts = name.split("_")
     return ["_".join(parts[:k]) for k in range(len(parts), 0, -1)]
 
 

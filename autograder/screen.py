@@ -23,6 +23,7 @@ from autograder.grade import Graded
 from autograder.report import earlier_gradebooks
 from autograder.sender import NO_SUBMISSION, UNMATCHED
 from autograder.submission import Submission, printable
+from autograder.totals import Total
 
 #: Rows that the live table keeps in view; the whole table follows at the end.
 LATEST = 12
@@ -108,6 +109,25 @@ def table(rows: Sequence[Graded]) -> Table:
             Text("█" * full + "░" * (10 - full), style="dim" if bad else "cyan"),
             Text(f"{g.seconds:.1f}"),
             Text(remark(g), style="red" if bad else ""),
+        )
+    return shown
+
+
+def totals_table(found: Sequence[Total]) -> Table:
+    """The course's grades as a table; what nobody has yet is left out."""
+    columns = [c for c in (found[0].points if found else ()) if any(t.points[c] is not None for t in found)]
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    shown.add_column("Student", no_wrap=True, max_width=30)
+    for column in [*columns, "total"]:
+        shown.add_column(column, justify="right", no_wrap=True)
+    shown.add_column("What to say", overflow="fold")
+    for t in found:
+        cells = ["-" if t.points[c] is None else f"{t.points[c]:.1f}" for c in columns]
+        shown.add_row(
+            Text(printable(t.who.shown)),
+            *map(Text, cells),
+            Text(f"{t.total:.1f}", style="bold"),
+            Text("; ".join(map(printable, t.notes))),
         )
     return shown
 

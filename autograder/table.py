@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,7 @@ def read_text(path: Path, what: str) -> str:
 
 def separator(text: str) -> str:
     """What separates the header's cells."""
-    first = text.split("\n", 1)[0]
+    first = re.sub(r'"[^"]*"', "", text.split("\n", 1)[0])
     return max(SEPARATORS, key=first.count)
 
 

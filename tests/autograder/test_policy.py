@@ -13,7 +13,6 @@ from autograder.grade import Graded
 from autograder.marks import Mark
 from autograder.policy import days_late, settled
 from autograder.sender import Sender
-from autograder.submission import Submission
 
 DUE = datetime(2027, 2, 1, 23, 59, tzinfo=UTC)
 
@@ -25,8 +24,8 @@ def row(score: float, **changes: object) -> Graded:
 
 def settle_one(score: float, rule: Rule, mark: Mark | None = None, **changes: object) -> Graded:
     before = row(score, **changes)
-    changed = list(settled({"a": before}, [Submission("a", "Ada", "")], rule, {"a": mark} if mark else {}))
-    return changed[0] if changed else before
+    (after,) = settled([before], rule, {"a": mark} if mark else {})
+    return after
 
 
 @pytest.mark.parametrize(
@@ -88,20 +87,23 @@ def test_a_mark_of_an_earlier_hand_in_does_not_count_for_a_newer_one():
 def test_the_newest_or_the_best_after_what_being_late_costs_counts(attempts, counted):
     tries = {"first": (95.0, 4), "second": (90.0, 0), "third": (40.0, 0)}
     rule = Rule(Late(10, 50), attempts, DUE)
-    rows = {
-        name: row(score, name=name, sender=Sender(sent_at=(DUE + timedelta(days=days)).isoformat()))
-        for name, (score, days) in tries.items()
-    }
-    rows["broken"] = row(0, name="broken", status="error")
-    hand_ins = [Submission(name, "Ada", "", modified=n) for n, name in enumerate([*tries, "broken"])]
-    after = rows | {g.name: g for g in settled(rows, hand_ins, rule, {})}
-    assert [name for name, g in after.items() if g.counted] == [counted]
+    rows = [
+        row(
+            score,
+            name=name,
+            modified=n,
+            sender=Sender(sent_at=(DUE + timedelta(days=days)).isoformat()),
+        )
+        for n, (name, (score, days)) in enumerate(tries.items())
+    ]
+    rows.append(row(0, name="broken", status="error", modified=9))
+    assert [g.name for g in settled(rows, rule, {}) if g.counted] == [counted]
 
 
 def test_settling_twice_changes_nothing():
     rule = Rule(Late(10, 50), due=DUE)
     once = settle_one(80, rule, Mark("f", 7.0), sender=Sender(late=True))
-    assert list(settled({"a": once}, [Submission("a", "Ada", "")], rule, {"a": Mark("f", 7.0)})) == []
+    assert settled([once], rule, {"a": Mark("f", 7.0)}) == [once]
 
 
 PLAN = """
