@@ -211,7 +211,7 @@ def release(
 ) -> None:
     """Write the students' repository.
 
-    Notebooks, public checks and the library as a wheel; no solution.
+    Notebooks, public checks, the library as a wheel and, with all, the weekly readings; no solution.
 
     Example: mlsys-lab release all --out ../course-2027
     """
@@ -220,7 +220,7 @@ def release(
     course = _course(context)
     found = find(course.root)
     chosen = list(found.values()) if name == "all" else [course.assignment(name)]
-    for line in run(chosen, out, course.root):
+    for line in run(chosen, out, course.root, readings=name == "all"):
         print(line)
 
 

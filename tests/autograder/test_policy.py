@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -139,6 +141,14 @@ def test_a_plan_is_read_as_it_is_written(tmp_path, monkeypatch):
     assert plan.rule("hw9").late == Late(10, 50, 15)
     assert plan.project is not None
     assert (plan.weights, plan.project.replaces) == ({"hw1": 40, "hw2": 40}, ("hw2",))
+
+
+def test_the_plan_in_the_instructors_page_is_valid_and_weighs_as_the_courses_own(tmp_path):
+    text = (Path(__file__).resolve().parents[2] / "autograder" / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "course.toml").write_text(example)
+    plan, own = load_plan(tmp_path / "course.toml"), CoursePlan()
+    assert (plan.weights, plan.completion, plan.project) == (own.weights, own.completion, own.project)
 
 
 def test_the_courses_own_plan_adds_up():
