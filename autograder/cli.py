@@ -109,23 +109,23 @@ def grade(
         raise UsageError(
             f"{assignment.name} has no bundled samples: name what to grade after {assignment.name}"
         )
-    _need([*assignment.preload, *(["nbval", "ipykernel"] if nbval else [])], "grade")
+    need_packages([*assignment.preload, *(["nbval", "ipykernel"] if nbval else [])], "grade")
     level = choose(sandbox)
     if level == "none" and sandbox != "none" and not bundled:
         raise UsageError(
             f"no sandbox works here, so the work of others is not run: {available()[0].why}; more in "
             "`mlsys-lab doctor`. Or accept the risk with --sandbox none"
         )
-    try:
-        if not collect_tests([*assignment.public, *assignment.hidden]):
-            raise BadTest("the files of its tests hold no test")
-    except BadTest as error:
-        raise UsageError(f"{assignment.name}: {error}") from None
     if not any(Path(path).exists() for path in paths):
         raise UsageError(f"there is no file {paths[0]}: nothing to grade")
     rule = load_plan(course_toml).rule(assignment.name)
     people = read_roster(roster) if roster is not None else None
     found = gather(paths, assignment, source=source, roster=people)
+    try:
+        if not collect_tests([*assignment.public, *assignment.hidden]):
+            raise BadTest("the files of its tests hold no test")
+    except BadTest as error:
+        raise UsageError(f"{assignment.name}: {error}") from None
     target = out or Path("grades") / assignment.name
     console = Console(stderr=True)
     for note in people.notes if people is not None else ():
@@ -148,7 +148,7 @@ def grade(
     print(f"Sandbox: {level}. {closing(rows, target)}")
 
 
-def _need(modules: Iterable[str], command: str) -> None:
+def need_packages(modules: Iterable[str], command: str) -> None:
     """Say which packages an environment that was set up for something else lacks."""
     tops = dict.fromkeys(module.partition(".")[0] for module in modules)
     missing = ", ".join(top for top in tops if importlib.util.find_spec(top) is None)
@@ -185,7 +185,7 @@ def verify(
         raise UsageError("this is the students' repository: solutions are verified in the instructors' one")
     found = find(course.root)
     chosen = list(found.values()) if name == "all" else [course.assignment(name)]
-    _need([m for a in chosen for m in a.preload] + ["nbval", "ipykernel"], "verify")
+    need_packages([m for a in chosen for m in a.preload] + ["nbval", "ipykernel"], "verify")
     level = choose(sandbox)
     outcomes: list[dict[str, Any]] = []
     for assignment in chosen:

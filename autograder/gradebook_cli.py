@@ -57,10 +57,12 @@ def manual(
 
     Example: mlsys-lab gradebook manual hw1 marks.csv
     """
+    from autograder.cli import need_packages
     from autograder.course_plan import load_plan
     from autograder.grades import read_grades
     from autograder.manual import give_marks
 
+    need_packages(["jinja2"], "gradebook manual")
     assignment = context.find_root().obj.assignment(homework)
     folder = grades or Path("grades") / assignment.name
     found = read_grades(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 import zipfile
 from pathlib import Path
@@ -321,3 +322,68 @@ def test_a_roster_that_is_wrong_is_refused_in_one_line_that_names_the_row(data, 
 def test_a_missing_roster_is_said(tmp_path):
     with pytest.raises(UsageError, match="cannot be read: No such file"):
         read_roster(tmp_path / "class.csv")
+
+
+EXPORT = ("grade", "hw1", "export.zip", "--from")
+DOORS: list[tuple[str, dict[str, str], tuple[str, ...], str]] = [
+    (
+        "no such source",
+        {},
+        (*EXPORT, "canvs"),
+        r"--from takes files, canvas, gradescope, moodle or .*got 'canvs'",
+    ),
+    (
+        "another shape",
+        {},
+        (*EXPORT, "moodle"),
+        r"export.zip: expected folders .*it looks like --from canvas$",
+    ),
+    (
+        "another homework",
+        {},
+        ("grade", "hw2", "export.zip", "--from", "canvas"),
+        "of hw2, found 30 of 30 named hw1",
+    ),
+    ("no export", {}, ("grade", "hw1", "gone.zip", "--from", "canvas"), "there is no file gone.zip"),
+    (
+        "no archive",
+        {"a.txt": "x"},
+        ("grade", "hw1", "a.txt", "--from", "canvas"),
+        "a.txt is no archive and no fol",
+    ),
+    (
+        "damaged",
+        {"a.zip": "x"},
+        ("grade", "hw1", "a.zip", "--from", "canvas"),
+        "a.zip: the archive cannot be read",
+    ),
+    (
+        "another course",
+        {"class.csv": "name,id\nSomebody Else,1\n"},
+        (*EXPORT, "canvas", "--roster", "class.csv"),
+        "none of the 30 hand-ins in export.zip is of a student of class.csv: is it the export of another",
+    ),
+    (
+        "a roster with one id twice",
+        {"class.csv": "name,id\nJörg,1\nÄnne,1\n"},
+        (*EXPORT, "canvas", "--roster", "class.csv"),
+        "the roster class.csv, row 3: the id 1 is also in row 2",
+    ),
+    ("no roster", {}, (*EXPORT, "canvas", "--roster", "gone.csv"), "the roster gone.csv cannot be read"),
+    ("a plan", {"course.toml": "late = 3"}, (*EXPORT, "canvas"), "course.toml: late is a table, got 3"),
+]
+
+
+@pytest.mark.parametrize(("files", "arguments", "said"), [d[1:] for d in DOORS], ids=[d[0] for d in DOORS])
+def test_a_wrong_door_exits_with_2_and_one_line_before_anything_is_graded(
+    files, arguments, said, command, tmp_path, sandboxed
+):
+    zipped(tmp_path / "export.zip", canvas_members(work, homework="hw1"))
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    outcome = command(*arguments)
+    assert outcome.code == 2, outcome
+    assert re.search(said, outcome.err), outcome.err
+    assert outcome.err.count("\n") == 1
+    assert outcome.err.startswith("mlsys-lab: ")
+    assert not (tmp_path / "grades").exists()

@@ -7,9 +7,8 @@ import io
 import json
 import re
 import shutil
-import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,30 +149,6 @@ def test_students_are_found_by_sis_id_login_or_name_too(tmp_path):
     rows[2] = replace(rows[2], student="ADA   lovelace")
     after, _ = filled(tmp_path, canvas_export({COLUMN: {}}), rows)
     assert [line[5] for line in cells(after)[3:6]] == ["10", "11", "12"]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def command(monkeypatch, tmp_path, capsys) -> Callable[..., Outcome]:
-    """Run `mlsys-lab` in this process, in an empty folder."""
-    from mlsys_lab.cli import main
-
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["mlsys-lab", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return Outcome(int(ended.value.code or 0), said.out, said.err)
-
-    return run
 
 
 @pytest.fixture
