@@ -122,7 +122,7 @@ class _Table:
             raise UsageError(f"{self.path} {said} {assignment!r}; its assignments: {there}")
         at = fitting[0]
         assert self.points is not None
-        if not _ASSIGNMENT.fullmatch(self.header[at]) or _cell(self.points, at).strip() == "(read only)":
+        if not _ASSIGNMENT.fullmatch(self.header[at]):
             raise UsageError(
                 f"{self.path}: the column {self.header[at]!r} is read only; its assignments: {there}"
             )

@@ -104,6 +104,10 @@ def grade(
     course = _course(context)
     assignment = course.assignment(homework or "hw1", private=tests)
     bundled = not submissions
+    if bundled and source != "files":
+        raise UsageError(
+            f"name the export after {assignment.name}, as in `{assignment.name} submissions.zip`"
+        )
     paths = list(submissions or [assignment.folder / "samples"])
     if bundled and not paths[0].is_dir():
         raise UsageError(

@@ -97,7 +97,7 @@ def test_an_unpacked_export_is_read_as_the_archive_is(source, tmp_path):
 
 
 def test_names_that_a_mac_packed_again_keep_their_umlauts(tmp_path):
-    members = {f"submissions/{k}": v for k, v in canvas_members(work, homework="hw1").items()}
+    members = {f"hw1 handed in/submissions/{k}": v for k, v in canvas_members(work, homework="hw1").items()}
     found = gather([without_the_flag(zipped(tmp_path / "a.zip", members))], HW, source="canvas")
     assert {s.student for s in found} == {s.squeezed for s in CLASS}
 
@@ -345,6 +345,12 @@ DOORS: list[tuple[str, dict[str, str], tuple[str, ...], str]] = [
         "of hw2, found 30 of 30 named hw1",
     ),
     ("no export", {}, ("grade", "hw1", "gone.zip", "--from", "canvas"), "there is no file gone.zip"),
+    (
+        "no export named",
+        {},
+        ("grade", "hw1", "--from", "canvas"),
+        "name the export after hw1, as in `hw1 sub",
+    ),
     (
         "no archive",
         {"a.txt": "x"},

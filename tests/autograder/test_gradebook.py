@@ -18,6 +18,7 @@ from autograder.assignment import Assignment, load_assignment
 from autograder.canvas_gradebook import fill
 from autograder.grade import Graded
 from autograder.grades import read_grades, read_rows
+from autograder.marks import read_marks
 from autograder.report import write_class, write_submission
 from autograder.sender import Sender
 from tests.autograder.exports import CLASS, Student, canvas_export, roster
@@ -202,9 +203,20 @@ def test_the_gradebook_itself_with_its_cells_filled_in_is_a_list_of_marks(comman
     given = {k for k, r in rows.items() if r["manual_score"] is not None}
     assert given == {s.sortable for s in CLASS if s.squeezed.startswith("g")}
     assert rows[CLASS[0].sortable]["late_days"] == 0
-    again = command("gradebook", "manual", "toy", "filled.csv")  # the same once more takes nothing back
-    assert again.code == 0
-    assert summary(toy_class / "grades" / "toy") == rows
+    marks = read_marks(toy_class / "grades" / "toy")
+    assert {name for name, mark in marks.items() if mark.late_days is not None} == {lines[1][1]}
+    for again in (
+        "filled.csv",
+        "grades/toy/gradebook.csv",
+    ):  # once more, or as it came: nothing is taken back
+        assert command("gradebook", "manual", "toy", again).code == 0
+        assert summary(toy_class / "grades" / "toy") == rows
+    first = rows[CLASS[0].sortable]["name"]
+    (toy_class / "one.csv").write_text(f"name,manual_score\n{first},9\n")
+    assert command("gradebook", "manual", "toy", "one.csv").code == 0
+    one = summary(toy_class / "grades" / "toy")[CLASS[0].sortable]
+    assert (one["manual_score"], one["late_days"]) == (9, 0)
+    rows[CLASS[0].sortable] = one
     assert {r.name: r.manual_score for r in read_rows(read_grades(toy_class / "grades" / "toy"))} == {
         r["name"]: r["manual_score"] for r in rows.values()
     }
