@@ -20,6 +20,7 @@ from typing import Any
 from autograder.assignment import Assignment
 from autograder.files import write_whole
 from autograder.grade import Graded, to_json
+from autograder.sender import NO_SUBMISSION
 from autograder.submission import printable
 
 
@@ -129,7 +130,7 @@ def keep_earlier(out: Path, names: set[str]) -> None:
     """Put the class files of another set of hand-ins aside, numbered: grading one more loses nobody's row."""
     try:
         rows = json.loads((out / "summary.json").read_text(encoding="utf-8"))["submissions"]
-        others = {row["name"] for row in rows} - names
+        others = {row["name"] for row in rows if row["message"] != NO_SUBMISSION} - names
     except (OSError, ValueError, KeyError, TypeError):
         return
     if others:

@@ -208,7 +208,7 @@ def test_the_gradebook_itself_with_its_cells_filled_in_is_a_list_of_marks(comman
     for again in (
         "filled.csv",
         "grades/toy/gradebook.csv",
-    ):  # once more, or as it came: nothing is taken back
+    ):  # nothing is taken back
         assert command("gradebook", "manual", "toy", again).code == 0
         assert summary(toy_class / "grades" / "toy") == rows
     first = rows[CLASS[0].sortable]["name"]
