@@ -86,7 +86,7 @@ def read_sheet(path: Path, what: str, name: Callable[[str], str] = lambda column
         UsageError: no such file, an empty one, another encoding, a row with more cells than the header.
     """
     text = read_text(path, what).removeprefix("\ufeff")
-    reader = csv.reader(io.StringIO(text), delimiter=separator(text))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator(text))
     columns: tuple[str, ...] = ()
     lines = []
     try:

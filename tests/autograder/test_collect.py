@@ -319,6 +319,25 @@ def test_a_roster_that_is_wrong_is_refused_in_one_line_that_names_the_row(data, 
     assert "class.csv" in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Section;E-Mail;Full Name;Student ID\nA;zoe@x.org;Zoë Ö;7\nB;li@x.org;Li;8\n",
+        "\ufefffirst_name,last name,SIS Login ID\r\nZoë,Ö,zoe@x.org\r\n,Li,li@x.org\r\n",
+        "student\tname\nzoe@x.org\tÖ, Zoë\nli@x.org\tLi\n",
+        "Name,Email\rZoë Ö,zoe@x.org\rLi,li@x.org\r",
+        "LastName,FirstName,ID,SIS User ID,SIS Login ID,Section,HW1 (12)\n,,,,,,Manual Posting\n"
+        "    Points Possible,,,,,,100\nÖ,Zoë,1,S1,zoe@x.org,A,\nLi,,2,S2,li@x.org,A,\n"
+        "Student,Test,9,,f00,A,\n",
+    ],
+    ids=["semicolons", "two columns and a mark", "tabs", "an old Mac's", "Canvas with two name columns"],
+)
+def test_a_class_list_is_read_in_any_order_and_separator(text, tmp_path):
+    people = read_roster(class_list(tmp_path, text)).people
+    assert [p.names for p in people] == [{"zoëö", "özoë"}, {"li"}]
+    assert [p.email or p.login for p in people] == ["zoe@x.org", "li@x.org"]
+
+
 def test_a_missing_roster_is_said(tmp_path):
     with pytest.raises(UsageError, match="cannot be read: No such file"):
         read_roster(tmp_path / "class.csv")
