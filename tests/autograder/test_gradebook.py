@@ -158,7 +158,7 @@ def toy_class(toy, tmp_path) -> Path:
     shutil.copytree(toy, tmp_path / "toy")
     toml = tmp_path / "toy" / "assignment.toml"
     toml.write_text(toml.read_text().replace("points = 20", "points = 20\nmanual_points = 10"))
-    rows = [row_of(s, score_of(s)) for s in CLASS]
+    rows = [row_of(s, score_of(s)) for s in CLASS[:8]]
     late = replace(rows[0].sender, late=True)
     rows[0] = replace(rows[0], sender=late, late_days=1)
     graded(tmp_path / "grades", rows, "toy", whole=True)
@@ -177,7 +177,7 @@ def test_marks_fill_manual_score_everywhere_and_stay(command, toy_class):
     done = command("gradebook", "manual", "toy", "marks.csv")
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("4 marks read from marks.csv")
-    assert "still without a mark: 26" in done.out
+    assert "still without a mark: 4" in done.out
     rows = summary(toy_class / "grades" / "toy")
     first, second, fifth = (rows[CLASS[n].sortable] for n in (0, 1, 4))
     assert (first["manual_score"], second["manual_score"], fifth["manual_score"]) == (1, 2, None)
@@ -201,7 +201,7 @@ def test_the_gradebook_itself_with_its_cells_filled_in_is_a_list_of_marks(comman
     assert command("gradebook", "manual", "toy", "filled.csv").code == 0
     rows = summary(toy_class / "grades" / "toy")
     given = {k for k, r in rows.items() if r["manual_score"] is not None}
-    assert given == {s.sortable for s in CLASS if s.squeezed.startswith("g")}
+    assert given == {s.sortable for s in CLASS[:8] if s.squeezed.startswith("g")}
     assert rows[CLASS[0].sortable]["late_days"] == 0
     marks = read_marks(toy_class / "grades" / "toy")
     assert {name for name, mark in marks.items() if mark.late_days is not None} == {lines[1][1]}
