@@ -19,6 +19,8 @@ from pathlib import Path
 from autograder import VERSION
 from autograder.assignment import Assignment, UsageError, find
 from autograder.notebook import NotebookError, cells
+from autograder.reading import HOME as READINGS
+from autograder.reading import reading_files
 from autograder.student import solution_lines
 from autograder.workspace import (
     JUPYTEXT_TOML,
@@ -42,7 +44,7 @@ EPOCH = "1580601600"
 _MARKER = re.compile(r"^\s*(# )?### ((BEGIN|END) SOLUTION|STARTER:)", re.MULTILINE)
 
 
-def release(chosen: Sequence[Assignment], out: Path, root: Path) -> list[str]:
+def release(chosen: Sequence[Assignment], out: Path, root: Path, *, readings: bool = False) -> list[str]:
     """Write the students' repository, or renew it.
 
     Args:
@@ -50,6 +52,7 @@ def release(chosen: Sequence[Assignment], out: Path, root: Path) -> list[str]:
             neither in the tree nor in the wheel.
         out: its folder; files that somebody changed there since they were written stay.
         root: the instructor's course.
+        readings: also the weekly papers; those that were released before stay in any case.
 
     Returns:
         Lines that say what was written.
@@ -67,10 +70,12 @@ def release(chosen: Sequence[Assignment], out: Path, root: Path) -> list[str]:
     again = [a for a in everything.values() if notebook_path(a) in before]
     released = list({a.name: a for a in [*again, *chosen]}.values())
     course = course_files({a.name: a for a in released})
+    papers = readings or any(path.startswith(f"{READINGS}/") for path in before)
     files = {
         **course,
+        **(reading_files(root) if papers else {}),
         **{name: (HOME / name).read_bytes() for name in TOP},
-        "README.md": readme(released).encode(),
+        "README.md": readme(released, papers).encode(),
         "jupytext.toml": JUPYTEXT_TOML.encode(),
         ".gitignore": b".venv*/\n__pycache__/\n.ipynb_checkpoints/\n/workspace/\n/submissions/\n",
         f"wheels/{WHEEL}": build_wheel(course),
@@ -132,10 +137,12 @@ def leaks(files: Mapping[str, bytes], assignments: Sequence[Assignment]) -> list
     return found
 
 
-def readme(chosen: Sequence[Assignment]) -> str:
+def readme(chosen: Sequence[Assignment], papers: bool = False) -> str:
     """The README of the students' repository."""
     template = (Path(__file__).parent / "templates" / "student_readme.md").read_text(encoding="utf-8")
     rows = [f"| {a.name} | {a.title} | {a.points:g} |" for a in chosen]
+    reading = "- **Reading**: one paper a week with two questions, `assignments/reading/README.md`.\n"
+    template = template.replace("{reading}", reading if papers else "")
     return template.replace("{rows}", "\n".join(rows)).replace("{version}", VERSION)
 
 
