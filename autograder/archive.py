@@ -19,6 +19,7 @@ from autograder.unpack_child import UnsafeArchive as UnsafeArchive
 
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 MOST_SECONDS = 20.0
+CLASS_SECONDS = 120.0
 
 
 def is_archive(path: Path | PurePosixPath) -> bool:
@@ -27,7 +28,7 @@ def is_archive(path: Path | PurePosixPath) -> bool:
 
 
 def read_archive(path: Path) -> dict[PurePosixPath, bytes]:
-    """Every regular file in an archive.
+    """Every regular file in one student's archive.
 
     Args:
         path: a .zip, .tar, .tar.gz, .tgz, .tar.bz2 or .tar.xz file.
@@ -39,17 +40,34 @@ def read_archive(path: Path) -> dict[PurePosixPath, bytes]:
         UnsafeArchive: a member that leaves the archive, a link or device, too many or too large members,
         a password, more memory or time than any homework needs, damage.
     """
+    members = unpack_child.read_here(path) if os.name == "nt" else _read_apart(path)
+    return {inside: data for inside, data in members.items() if data is not None}
+
+
+def read_class_archive(path: Path) -> dict[PurePosixPath, bytes | None]:
+    """Every regular file in a class's archive, as a course system packs it.
+
+    Returns:
+        Member path to content: empty for what is no part of a hand-in, None for what is too large to be one.
+
+    Raises:
+        UnsafeArchive: as `read_archive`, with the caps of a class.
+    """
     if os.name == "nt":
-        return unpack_child.read_here(path)
+        return unpack_child.read_here(path, unpack_child.MANY)
+    return _read_apart(path, "class")
+
+
+def _read_apart(path: Path, *kind: str) -> dict[PurePosixPath, bytes | None]:
     # -I and -S: neither the folder, the environment nor site-packages say what the child imports.
-    command = [sys.executable, "-I", "-S", unpack_child.__file__, str(path.absolute())]
+    command = [sys.executable, "-I", "-S", unpack_child.__file__, str(path.absolute()), *kind]
     try:
         answer = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            timeout=MOST_SECONDS,
+            timeout=CLASS_SECONDS if kind else MOST_SECONDS,
             check=False,
         )
     except subprocess.TimeoutExpired:
@@ -63,9 +81,9 @@ def read_archive(path: Path) -> dict[PurePosixPath, bytes]:
     return _members(answer.stdout)
 
 
-def _members(answer: bytes) -> dict[PurePosixPath, bytes]:
+def _members(answer: bytes) -> dict[PurePosixPath, bytes | None]:
     """Take the child's answer apart; one that was cut short is no answer."""
-    members: dict[PurePosixPath, bytes] = {}
+    members: dict[PurePosixPath, bytes | None] = {}
     at = 0
 
     def take(size: int) -> bytes:
@@ -78,5 +96,7 @@ def _members(answer: bytes) -> dict[PurePosixPath, bytes]:
     length = unpack_child.LENGTH
     while (head := take(length.size)) != unpack_child.END:
         name = take(length.unpack(head)[0]).decode("utf-8", "surrogatepass")
-        members[PurePosixPath(name)] = take(length.unpack(take(length.size))[0])
+        size = take(length.size)
+        read = size != unpack_child.TOO_LARGE
+        members[PurePosixPath(name)] = take(length.unpack(size)[0]) if read else None
     return members

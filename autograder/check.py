@@ -92,6 +92,9 @@ def _check(question: str, functions: tuple[Any, ...], values: Mapping[str, Any])
 
     name, part = _split(question)
     named = {getattr(f, "__name__", ""): f for f in functions} | dict(values)
+    if any(getattr(v, "__reference__", False) is True for v in named.values()):
+        print(f"{question}: this is the reference, which earns no points: run the cell of your own function")
+        return False
     if any(v is ... or v is None for v in values.values()):
         print(f"{question}: not solved yet")
         return False

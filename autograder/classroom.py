@@ -25,7 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from autograder.assignment import Assignment, UsageError
+from autograder.course_plan import Rule
 from autograder.grade import Graded, failed, from_json, grade
+from autograder.marks import read_marks
+from autograder.policy import settled
 from autograder.report import keep_earlier, write_class, write_submission
 from autograder.sandbox import Sandbox, View
 from autograder.submission import Submission
@@ -44,12 +47,14 @@ class Plan:
         library: the folder of `mlsys_lab`.
         nbval: also run each notebook from a clean start.
         jobs: submissions at a time.
+        rule: which of several attempts counts, and what being late costs.
     """
 
     level: str
     library: Path
     nbval: bool = True
     jobs: int = 1
+    rule: Rule = Rule()  # noqa: RUF009  frozen
 
     def stamp(self, submission: Submission, assignment: Assignment) -> dict[str, Any]:
         """What decides a result: equal stamps need no second grading."""
@@ -96,7 +101,11 @@ def grade_class(
             if known is None:
                 todo.append(submission)
                 continue
-            rows[submission.name] = replace(known, student=submission.student, counted=submission.counted)
+            row = replace(known, student=submission.student, counted=submission.counted)
+            row = replace(row, sender=submission.sender, modified=submission.modified)
+            rows[submission.name] = row
+            if row != known:
+                write_submission(row, assignment, out, facts)
             on_done(rows[submission.name], True)
         try:
             with _scratch():
@@ -105,9 +114,10 @@ def grade_class(
                     write_submission(graded, assignment, out, facts)
                     on_done(graded, False)
         finally:
-            for graded in _recounted(rows, submissions):
-                rows[graded.name] = graded
-                write_submission(graded, assignment, out, facts)
+            for graded in settled(rows.values(), plan.rule, read_marks(out)):
+                if graded != rows[graded.name]:
+                    rows[graded.name] = graded
+                    write_submission(graded, assignment, out, facts)
             ordered = [rows[s.name] for s in submissions if s.name in rows]
             write_class(ordered, assignment, out, facts)
     except OSError as error:
@@ -129,17 +139,6 @@ def _scratch() -> Iterator[None]:
             yield
         finally:
             tempfile.tempdir = before
-
-
-def _recounted(rows: Mapping[str, Graded], submissions: Sequence[Submission]) -> Iterator[Graded]:
-    """The rows that change since a student's newest could not be graded and an older one could."""
-    for newest in submissions:
-        mine = [s for s in submissions if s.student.casefold() == newest.student.casefold()]
-        graded = [s for s in mine if s.name in rows and rows[s.name].status == "graded"]
-        if newest.counted and newest.name in rows and rows[newest.name].status == "error" and graded:
-            best = max(graded, key=lambda s: (s.modified, s.name))
-            yield replace(rows[newest.name], counted=False)
-            yield replace(rows[best.name], counted=True)
 
 
 def _known(out: Path, submission: Submission, stamp: dict[str, Any]) -> Graded | None:

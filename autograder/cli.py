@@ -15,8 +15,10 @@ from typing import Annotated, Any
 import typer
 
 from autograder.assignment import Assignment, UsageError, find, load_assignment
+from autograder.gradebook_cli import app as gradebook
 
 app = typer.Typer()
+app.add_typer(gradebook)
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,14 @@ def grade(
         list[Path] | None,
         typer.Argument(metavar="SUBMISSION", help="Notebooks, .py, folders, archives."),
     ] = None,
+    source: Annotated[
+        str,
+        typer.Option("--from", metavar="SOURCE", help="files, canvas, gradescope, moodle or a REGEX."),
+    ] = "files",
+    roster: Annotated[Path | None, typer.Option(metavar="CSV", help="The class list.")] = None,
+    course_toml: Annotated[
+        Path | None, typer.Option("--course", metavar="TOML", help="Default: course.toml here, if any.")
+    ] = None,
     tests: Annotated[Path | None, typer.Option(metavar="DIR", help="More hidden tests.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: grades/HW. Resumes.")] = None,
     jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Submissions at a time.")] = os.cpu_count()
@@ -74,46 +84,61 @@ def grade(
 
     Without arguments: the bundled class of hw1.
 
-    Example: mlsys-lab grade hw1 handed_in/ --out grades/hw1
+    --from takes an export of a course system, as downloaded or unpacked; a REGEX matches each file's whole
+    path and has a group student (?P<student>...), perhaps id, login, email, attempt, late.
+    --course names the plan of the course: due times, late days, which attempt counts.
+    --roster takes Canvas' exported gradebook or any CSV with columns such as name, id, login, email, section.
+
+    Example: mlsys-lab grade hw1 submissions.zip --from canvas --roster class.csv
     """
     from rich.console import Console
 
     from autograder.classroom import Plan, grade_class
+    from autograder.collect import gather
+    from autograder.course_plan import load_plan
+    from autograder.roster import read_roster
     from autograder.run_tests import BadTest, collect_tests
     from autograder.sandbox import available, choose
     from autograder.screen import Screen, closing, table
-    from autograder.submission import collect
 
     course = _course(context)
     assignment = course.assignment(homework or "hw1", private=tests)
     bundled = not submissions
+    if bundled and source != "files":
+        raise UsageError(
+            f"name the export after {assignment.name}, as in `{assignment.name} submissions.zip`"
+        )
     paths = list(submissions or [assignment.folder / "samples"])
     if bundled and not paths[0].is_dir():
         raise UsageError(
             f"{assignment.name} has no bundled samples: name what to grade after {assignment.name}"
         )
-    _need([*assignment.preload, *(["nbval", "ipykernel"] if nbval else [])], "grade")
+    need_packages([*assignment.preload, *(["nbval", "ipykernel"] if nbval else [])], "grade")
     level = choose(sandbox)
     if level == "none" and sandbox != "none" and not bundled:
         raise UsageError(
             f"no sandbox works here, so the work of others is not run: {available()[0].why}; more in "
             "`mlsys-lab doctor`. Or accept the risk with --sandbox none"
         )
+    if not any(Path(path).exists() for path in paths):
+        raise UsageError(f"there is no file {paths[0]}: nothing to grade")
+    rule = load_plan(course_toml).rule(assignment.name)
+    people = read_roster(roster) if roster is not None else None
+    found = gather(paths, assignment, source=source, roster=people)
     try:
         if not collect_tests([*assignment.public, *assignment.hidden]):
             raise BadTest("the files of its tests hold no test")
     except BadTest as error:
         raise UsageError(f"{assignment.name}: {error}") from None
-    found = collect(paths, assignment)
-    if not any(Path(path).exists() for path in paths):
-        raise UsageError(f"there is no file {paths[0]}: nothing to grade")
     target = out or Path("grades") / assignment.name
     console = Console(stderr=True)
+    for note in people.notes if people is not None else ():
+        print(f"note: {note}", file=sys.stderr)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # an end by a batch system is as Ctrl-C
     if level != "namespaces":
         console.print(f"Sandbox level: {level}. What that does not hold: mlsys-lab doctor", style="bold red")
     with Screen(len(found), console) as screen:
-        plan = Plan(level, course.library, nbval, jobs)
+        plan = Plan(level, course.library, nbval, jobs, rule)
         try:
             rows = grade_class(found, assignment, plan, target, on_start=screen.started, on_done=screen.done)
         except KeyboardInterrupt:
@@ -127,7 +152,7 @@ def grade(
     print(f"Sandbox: {level}. {closing(rows, target)}")
 
 
-def _need(modules: Iterable[str], command: str) -> None:
+def need_packages(modules: Iterable[str], command: str) -> None:
     """Say which packages an environment that was set up for something else lacks."""
     tops = dict.fromkeys(module.partition(".")[0] for module in modules)
     missing = ", ".join(top for top in tops if importlib.util.find_spec(top) is None)
@@ -164,7 +189,7 @@ def verify(
         raise UsageError("this is the students' repository: solutions are verified in the instructors' one")
     found = find(course.root)
     chosen = list(found.values()) if name == "all" else [course.assignment(name)]
-    _need([m for a in chosen for m in a.preload] + ["nbval", "ipykernel"], "verify")
+    need_packages([m for a in chosen for m in a.preload] + ["nbval", "ipykernel"], "verify")
     level = choose(sandbox)
     outcomes: list[dict[str, Any]] = []
     for assignment in chosen:
@@ -190,7 +215,7 @@ def release(
 ) -> None:
     """Write the students' repository.
 
-    Notebooks, public checks and the library as a wheel; no solution.
+    Notebooks, public checks, the library as a wheel and, with all, the weekly readings; no solution.
 
     Example: mlsys-lab release all --out ../course-2027
     """
@@ -199,7 +224,7 @@ def release(
     course = _course(context)
     found = find(course.root)
     chosen = list(found.values()) if name == "all" else [course.assignment(name)]
-    for line in run(chosen, out, course.root):
+    for line in run(chosen, out, course.root, readings=name == "all"):
         print(line)
 
 

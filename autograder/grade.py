@@ -20,6 +20,7 @@ from autograder.errors import StudentError
 from autograder.notebook import NotebookError, code_cells, sanitised
 from autograder.run_tests import run_tests
 from autograder.sandbox import Sandbox
+from autograder.sender import NOBODY, Sender, sender_from
 from autograder.session import SandboxSession
 from autograder.submission import Submission
 from autograder.versions import refuse_another
@@ -50,6 +51,9 @@ class Graded:
         clean_start_ran: no cell raised; `clean_start_message` says which did.
         notes: what the student should know besides: cells that failed to load, names that are missing.
         printed: what the code printed while it was graded, capped.
+        sender: what the course system or the roster says of the student.
+        manual_score: points of the written answers, None until they are given.
+        deducted: points that `late_days` cost under the course's plan.
     """
 
     name: str
@@ -69,6 +73,26 @@ class Graded:
     notes: tuple[str, ...] = ()
     printed: str = ""
     stamp: Mapping[str, Any] = field(default_factory=dict)
+    sender: Sender = NOBODY
+    manual_score: float | None = None
+    late_days: int = 0
+    deducted: float = 0.0
+    modified: float = 0.0
+
+    @property
+    def possible(self) -> float:
+        """The points that `final` is out of: written answers are among them once somebody has read them."""
+        return self.max_score + (self.manual_points if self.manual_score is not None else 0.0)
+
+    @property
+    def owner(self) -> str:
+        """Equal for all hand-ins of one student."""
+        return self.sender.key or self.student.casefold()
+
+    @property
+    def final(self) -> float:
+        """What counts: the points of the tests and those given by hand, less what being late costs."""
+        return round(max(0.0, self.score + (self.manual_score or 0.0) - self.deducted), 2)
 
     def by_question(self) -> dict[str, tuple[float, float]]:
         """Points earned and possible per question, in the order of the tests."""
@@ -97,6 +121,8 @@ def failed(submission: Submission, assignment: Assignment, message: str, nbval: 
         manual_points=assignment.manual_points,
         seconds=0.0,
         stamp=stamp,
+        sender=submission.sender,
+        modified=submission.modified,
     )
 
 
@@ -157,6 +183,8 @@ def grade(
         notes=(*named_otherwise(submission, assignment), *_notes(session.load_errors, session.missing)),
         printed=printed,
         stamp=stamp,
+        sender=submission.sender,
+        modified=submission.modified,
     )
 
 
@@ -210,4 +238,5 @@ def to_json(graded: Graded) -> dict[str, Any]:
 def from_json(data: Mapping[str, Any]) -> Graded:
     """The row that `to_json` wrote."""
     tests = tuple(TestRow(**{**t, "detail": tuple(t["detail"])}) for t in data["tests"])
-    return Graded(**{**data, "tests": tests, "notes": tuple(data["notes"])})
+    sender = sender_from(data["sender"])
+    return Graded(**{**data, "tests": tests, "notes": tuple(data["notes"]), "sender": sender})

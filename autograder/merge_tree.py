@@ -2,7 +2,7 @@
 
 A file as an earlier release wrote it is renewed. A notebook with work in it is merged by cell, any other file
 that was changed is replaced, and both leave their former selves beside them under a name that nothing had
-before. A file that the release does not have stays.
+before. A page that students fill in stays, and so does a file that the release does not have.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,11 @@ from autograder.assignment import UsageError
 from autograder.files import write_whole
 from autograder.merge_cells import Merged
 from autograder.merge_notebook import Side, cell_marks, merge_pair
+from autograder.reading import HOME
 from autograder.tree import RECORD, read_record
+
+#: Pages in which students write: what they wrote stays.
+FILLED_IN = re.compile(re.escape(HOME) + r"/week\d+\.md")
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class Plan:
     created: list[str] = field(default_factory=list)
     renewed: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
     merged: dict[str, tuple[Merged, str]] = field(default_factory=dict)
 
     def backups(self) -> dict[str, str]:
@@ -71,6 +77,9 @@ def plan_update(files: Mapping[str, bytes], into: Path, was: str) -> Plan:
     for unit in _units(files):
         sides = [_side(into / path, files[path], hashes.get(path)) for path in unit]
         wanted = [files[path] for path in unit]
+        if sides[0].touched and FILLED_IN.fullmatch(unit[0]):
+            plan.kept += [] if same_as_recorded(wanted[0], hashes.get(unit[0])) else unit
+            continue
         if len(unit) == 2 and any(side.touched for side in sides):
             done = merge_pair(
                 sides[0], sides[1], (wanted[0], wanted[1]), (known or {}).get(unit[0], []), unit[0]

@@ -20,6 +20,8 @@ from autograder import VERSION
 from autograder.assignment import Assignment, UsageError, find
 from autograder.notebook import NotebookError, cells
 from autograder.publish import codespaces_badge, colab_badge, linked
+from autograder.reading import HOME as READINGS
+from autograder.reading import reading_files
 from autograder.student import solution_lines
 from autograder.tree import is_students, is_workspace
 from autograder.versions import configured, order
@@ -45,7 +47,7 @@ EPOCH = "1580601600"
 _MARKER = re.compile(r"^\s*(# )?### ((BEGIN|END) SOLUTION|STARTER:)", re.MULTILINE)
 
 
-def release(chosen: Sequence[Assignment], out: Path, root: Path) -> list[str]:
+def release(chosen: Sequence[Assignment], out: Path, root: Path, *, readings: bool = False) -> list[str]:
     """Write the students' repository, or renew it.
 
     Args:
@@ -53,6 +55,7 @@ def release(chosen: Sequence[Assignment], out: Path, root: Path) -> list[str]:
             neither in the tree nor in the wheel.
         out: its folder; files that somebody changed there since they were written stay.
         root: the instructor's course.
+        readings: also the weekly papers; those that were released before stay in any case.
 
     Returns:
         Lines that say what was written.
@@ -73,11 +76,13 @@ def release(chosen: Sequence[Assignment], out: Path, root: Path) -> list[str]:
     again = [a for a in everything.values() if notebook_path(a) in before]
     released = list({a.name: a for a in [*again, *chosen]}.values())
     course = course_files({a.name: a for a in released})
+    papers = readings or any(path.startswith(f"{READINGS}/") for path in before)
     url = configured(root).get("url", "")
     files = {
         **(linked(course, url, WHEEL) if url else course),
+        **(reading_files(root) if papers else {}),
         **{name: (HOME / name).read_bytes() for name in TOP},
-        "README.md": readme(released, url).encode(),
+        "README.md": readme(released, papers, url).encode(),
         "jupytext.toml": JUPYTEXT_TOML.encode(),
         ".gitignore": b".venv*/\n__pycache__/\n.ipynb_checkpoints/\n/workspace/\n/submissions/\n*.bak\n",
         f"wheels/{WHEEL}": build_wheel(course),
@@ -141,7 +146,7 @@ def leaks(files: Mapping[str, bytes], assignments: Sequence[Assignment]) -> list
     return found
 
 
-def readme(chosen: Sequence[Assignment], url: str = "") -> str:
+def readme(chosen: Sequence[Assignment], papers: bool = False, url: str = "") -> str:
     """The README of the students' repository; with links that open it elsewhere where it is published."""
     template = (Path(__file__).parent / "templates" / "student_readme.md").read_text(encoding="utf-8")
     rows = [
@@ -150,8 +155,10 @@ def readme(chosen: Sequence[Assignment], url: str = "") -> str:
         for a in chosen
     ]
     version = max((a.release for a in chosen), key=order, default="") or VERSION
+    reading = "- **Reading**: one paper a week with two questions, `assignments/reading/README.md`.\n"
     texts = {"rows": "\n".join(rows), "version": version, "open": codespaces_badge(url) if url else ""}
     texts |= {"head": " in Colab |" if url else "", "rule": "---|" if url else ""}
+    texts |= {"reading": reading if papers else ""}
     for name, text in texts.items():
         template = template.replace("{" + name + "}", text)
     return template

@@ -13,12 +13,14 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from autograder.assignment import Assignment
 from autograder.files import write_whole
 from autograder.grade import Graded, to_json
+from autograder.sender import NO_SUBMISSION
 from autograder.submission import printable
 
 
@@ -74,6 +76,15 @@ def gradescope(graded: Graded) -> dict[str, Any]:
 
 def html_report(graded: Graded, assignment: Assignment, facts: Mapping[str, Any]) -> str:
     """A page for the student: self-contained, escaped, readable without colour or scripts."""
+    titles = {key: q.title for key, q in assignment.questions.items()}
+    text: str = _template().render(
+        graded=graded, assignment=assignment, titles=titles, questions=graded.by_question(), facts=facts
+    )
+    return text
+
+
+@cache
+def _template() -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -81,10 +92,7 @@ def html_report(graded: Graded, assignment: Assignment, facts: Mapping[str, Any]
     )
     environment.filters["points"] = lambda value: f"{value:g}"
     environment.filters["plain"] = plain
-    titles = {key: q.title for key, q in assignment.questions.items()}
-    return environment.get_template("report.html").render(
-        graded=graded, assignment=assignment, titles=titles, questions=graded.by_question(), facts=facts
-    )
+    return environment.get_template("report.html")
 
 
 def plain(text: str) -> str:
@@ -122,7 +130,7 @@ def keep_earlier(out: Path, names: set[str]) -> None:
     """Put the class files of another set of hand-ins aside, numbered: grading one more loses nobody's row."""
     try:
         rows = json.loads((out / "summary.json").read_text(encoding="utf-8"))["submissions"]
-        others = {row["name"] for row in rows} - names
+        others = {row["name"] for row in rows if row["message"] != NO_SUBMISSION} - names
     except (OSError, ValueError, KeyError, TypeError):
         return
     if others:
@@ -141,10 +149,18 @@ def summary_row(graded: Graded) -> dict[str, Any]:
         "counted": graded.counted,
         "score": graded.score,
         "max_score": graded.max_score,
-        "manual_score": None,
+        "manual_score": graded.manual_score,
         "status": graded.status,
         "message": graded.message,
         "seconds": graded.seconds,
+        "ids": list(graded.sender.ids),
+        "login": graded.sender.login,
+        "email": graded.sender.email,
+        "roster": graded.sender.match,
+        "late_days": graded.late_days,
+        "deducted": graded.deducted,
+        "final": graded.final,
+        "possible": graded.possible,
     }
 
 
@@ -154,17 +170,23 @@ def gradebook(graded: list[Graded], assignment: Assignment) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     first = ["student", "name", "counted", "score", "max_score", "manual_score"]
-    writer.writerow([*first, *columns, "clean_start", "status", "message"])
+    last = ["late_days", "deducted", "final", "ids", "login", "email", "section", "roster", "attempt"]
+    writer.writerow([*first, *columns, "clean_start", "status", "message", *last])
     for g in graded:
         points = {key: f"{earned:g}" for key, (earned, _) in g.by_question().items()}
         clean = "" if g.clean_start is None else f"{g.clean_start:g}"
-        row = [g.student, g.name, "yes" if g.counted else "no", f"{g.score:g}", f"{g.max_score:g}", ""]
+        manual = "" if g.manual_score is None else f"{g.manual_score:g}"
+        row = [g.student, g.name, "yes" if g.counted else "no", f"{g.score:g}", f"{g.max_score:g}", manual]
         row += [*(points.get(c, "") for c in columns), clean, g.status, g.message]
-        writer.writerow([_cell(value) for value in row])
+        who = g.sender
+        row += [f"{g.late_days}", f"{g.deducted:g}", f"{g.final:g}"]
+        row += [" ".join(who.ids), who.login, who.email, who.section, who.match, f"{who.attempt or ''}"]
+        writer.writerow([spreadsheet_cell(value) for value in row])
     return stream.getvalue()
 
 
-def _cell(text: str) -> str:
+def spreadsheet_cell(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula."""
     shown = printable(text)
     return "'" + shown if shown[:1] in ("=", "+", "-", "@") and not _is_number(shown) else shown
 

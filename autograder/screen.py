@@ -18,9 +18,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from autograder.compare import counted
 from autograder.grade import Graded
 from autograder.report import earlier_gradebooks
+from autograder.sender import NO_SUBMISSION, UNMATCHED
 from autograder.submission import Submission, printable
+from autograder.totals import Total
 
 #: Rows that the live table keeps in view; the whole table follows at the end.
 LATEST = 12
@@ -97,7 +100,7 @@ def table(rows: Sequence[Graded]) -> Table:
     shown.add_column("What to say", overflow="fold")
     for g in rows:
         bad = g.status == "error"
-        score = "-" if bad else f"{g.score:g} / {g.max_score:g}"
+        score = "-" if bad and g.message != NO_SUBMISSION else f"{g.score:g} / {g.max_score:g}"
         full = round(10 * g.score / g.max_score) if g.max_score else 0
         style = "red" if bad else "green" if g.score == g.max_score else ""
         shown.add_row(
@@ -110,11 +113,33 @@ def table(rows: Sequence[Graded]) -> Table:
     return shown
 
 
+def totals_table(found: Sequence[Total]) -> Table:
+    """The course's grades as a table; what nobody has yet is left out."""
+    columns = [c for c in (found[0].points if found else ()) if any(t.points[c] is not None for t in found)]
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    shown.add_column("Student", no_wrap=True, max_width=30)
+    for column in [*columns, "total"]:
+        shown.add_column(column, justify="right", no_wrap=True)
+    shown.add_column("What to say", overflow="fold")
+    for t in found:
+        cells = ["-" if t.points[c] is None else f"{t.points[c]:.1f}" for c in columns]
+        shown.add_row(
+            Text(printable(t.who.shown)),
+            *map(Text, cells),
+            Text(f"{t.total:.1f}", style="bold"),
+            Text("; ".join(map(printable, t.notes))),
+        )
+    return shown
+
+
 def remark(graded: Graded) -> str:
     """What an instructor wants to know first about a row: what stopped it, where points were lost, notes."""
+    nobody = [graded.sender.match] if graded.sender.match.startswith(UNMATCHED) else []
     if graded.status == "error":
-        return printable(graded.message)
-    parts = [] if graded.counted else ["not counted: a newer hand-in is"]
+        return "; ".join([*nobody, printable(graded.message)])
+    parts = nobody + ([] if graded.counted else ["not counted: another hand-in is"])
+    if graded.late_days:
+        parts.append(f"{counted(graded.late_days, 'day')} late, {graded.deducted:g} off: {graded.final:g}")
     stopped = [t for t in graded.tests if t.message.startswith("Timeout")]
     if stopped:
         parts.append(f"ran out of time in {', '.join(dict.fromkeys(t.question for t in stopped))}")
@@ -155,7 +180,11 @@ def closing(rows: Sequence[Graded], out: Path) -> str:
     counted = [g for g in rows if g.status == "graded" and g.counted]
     mean = f"{sum(g.score for g in counted) / len(counted):.1f}" if counted else "none"
     bad = sum(g.status == "error" for g in rows)
-    line = f"{len(rows)} submissions, {bad} not graded; mean of the counted {mean}"
+    none = sum(g.message == NO_SUBMISSION for g in rows)
+    line = f"{len(rows) - none} submissions, {bad - none} not graded; mean of the counted {mean}"
+    nobodys = sum(g.sender.match.startswith(UNMATCHED) for g in rows)
+    if any(g.sender.match for g in rows):
+        line += f"\nRoster: {nobodys} submissions not in it, {none} students without a submission"
     kept = earlier_gradebooks(out)
     if kept:
         names = ", ".join(p.name for p in kept)

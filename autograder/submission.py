@@ -23,6 +23,7 @@ from autograder.archive import ENDINGS, UnsafeArchive, is_archive, read_archive
 from autograder.assignment import Assignment
 from autograder.naming import printable as printable
 from autograder.naming import safe_name as safe_name
+from autograder.sender import NOBODY, Sender
 
 #: A notebook larger than this is not read: its outputs belong cleared.
 MOST_NOTEBOOK_BYTES = 32 << 20
@@ -45,6 +46,7 @@ class Submission:
         kind: `.ipynb` or `.py`.
         modified: seconds since 1970, to tell a student's newest hand-in.
         counted: the newest of this student's.
+        sender: what a course system or the roster says of the student.
     """
 
     name: str
@@ -55,6 +57,12 @@ class Submission:
     error: str = ""
     modified: float = 0.0
     counted: bool = True
+    sender: Sender = NOBODY
+
+    @property
+    def owner(self) -> str:
+        """Equal for all hand-ins of one student."""
+        return self.sender.key or self.student.casefold()
 
     def fingerprint(self) -> str:
         """A hash of what was handed in: equal fingerprints need grading once."""
@@ -78,6 +86,11 @@ def collect(paths: Iterable[Path], assignment: Assignment) -> list[Submission]:
     found: list[Submission] = []
     for path in named:
         found += _netted(read, path, assignment.source.stem)
+    return in_order(found)
+
+
+def in_order(found: Iterable[Submission]) -> list[Submission]:
+    """Hand-ins in the order of their students, names made unique; of one student's the newest counts."""
     return _counted(
         _unique(sorted(found, key=lambda s: (s.student.casefold(), s.name.casefold(), s.modified)))
     )
@@ -196,16 +209,22 @@ def _from_student(path: Path, stem: str) -> list[Submission]:
         files.update({PurePosixPath(file.relative_to(path).as_posix()): file for file in shown})
     notebooks = {p: f for p, f in files.items() if p.suffix.lower() in KINDS}
     archives = {p: f for p, f in files.items() if is_archive(p)}
-    chosen = _own(notebooks, stem) or _best(notebooks, stem)
+    chosen = pick(notebooks, stem)
     if chosen is not None:
         return [replace(_from_file(notebooks[chosen]), **_named(path.name))]
     if notebooks or not archives:
-        return [_bad(path.name, path, _which(notebooks, stem))]
+        return [_bad(path.name, path, which(notebooks, stem))]
     named = [f for p, f in archives.items() if _stem(p.name) == stem]
     fitting = named if len(named) == 1 else list(archives.values())
     if len(fitting) > 1:
         return [_bad(path.name, path, f"holds {len(fitting)} archives: keep the one to grade")]
     return [replace(s, **_named(path.name)) for s in _from_archive(fitting[0], stem, several=False)]
+
+
+def read_one(path: Path, stem: str) -> Submission:
+    """One student's archive; whatever its members are named, it speaks for nobody else."""
+    (row,) = _netted(lambda p, s: _from_archive(p, s, several=False), path, stem)
+    return row
 
 
 def _from_archive(path: Path, stem: str, several: bool = True) -> list[Submission]:
@@ -228,13 +247,13 @@ def _from_archive(path: Path, stem: str, several: bool = True) -> list[Submissio
     if chosen is not None:
         return [_good(path.name, f"{path}:{chosen}", files[chosen], chosen.suffix.lower(), modified)]
     if len(entries) < 2 or not several:
-        return [_bad(path.name, path, _which(files, stem))]
+        return [_bad(path.name, path, which(files, stem))]
     found = []
     for entry in _by_entry(seen):
         own = entries.get(entry, {})
         chosen = _best(own, stem)
         if chosen is None:
-            found.append(_bad(entry, path / entry, _which(own, stem)))
+            found.append(_bad(entry, path / entry, which(own, stem)))
         else:
             found.append(_good(entry, f"{path}:{chosen}", own[chosen], chosen.suffix.lower(), modified))
     return found
@@ -253,6 +272,11 @@ def _own_names(stem: str) -> tuple[str, ...]:
     return tuple(stem + kind for kind in KINDS)
 
 
+def pick(files: Mapping[PurePosixPath, Any], stem: str) -> PurePosixPath | None:
+    """The one hand-in among a student's notebooks and .py files, if it is clear which."""
+    return _own(files, stem) or _best(files, stem)
+
+
 def _own(files: Mapping[PurePosixPath, Any], stem: str) -> PurePosixPath | None:
     """The assignment's own notebook at the top, else its .py: a pair is handed in as its notebook."""
     return next((p for p in map(PurePosixPath, _own_names(stem)) if p in files), None)
@@ -269,7 +293,8 @@ def _best(files: Mapping[PurePosixPath, Any], stem: str) -> PurePosixPath | None
     return None
 
 
-def _which(files: Mapping[PurePosixPath, Any], stem: str) -> str:
+def which(files: Mapping[PurePosixPath, Any], stem: str) -> str:
+    """Why `pick` picks nothing."""
     if not files:
         return f"holds no {stem}.ipynb or {stem}.py"
     return f"holds {len(files)} notebooks or .py files and not one {stem}.ipynb: keep the one to grade"
@@ -314,7 +339,7 @@ def _unique(submissions: list[Submission]) -> list[Submission]:
 def _counted(submissions: list[Submission]) -> list[Submission]:
     newest: dict[str, Submission] = {}
     for s in submissions:
-        best = newest.get(s.student.casefold())
+        best = newest.get(s.owner)
         if best is None or (not s.error, s.modified, s.name) >= (not best.error, best.modified, best.name):
-            newest[s.student.casefold()] = s
-    return [replace(s, counted=newest[s.student.casefold()] is s) for s in submissions]
+            newest[s.owner] = s
+    return [replace(s, counted=newest[s.owner] is s) for s in submissions]

@@ -18,6 +18,7 @@ from autograder.assignment import UsageError, find
 from autograder.compare import counted
 from autograder.merge_cells import Merged
 from autograder.merge_tree import Plan, apply, plan_update, same_as_recorded
+from autograder.reading import reading_files
 from autograder.tree import RECORD, course_root, is_students, is_workspace, read_record
 from autograder.versions import order, release_of
 from autograder.workspace import JUPYTEXT_TOML, course_files
@@ -128,11 +129,13 @@ def _for_a_workspace(source: Path) -> dict[str, bytes]:
     found = find(source)
     if not found:
         raise UsageError(f"{source} holds no lab and no homework")
-    return course_files(found) | {"jupytext.toml": JUPYTEXT_TOML.encode()}
+    return course_files(found) | reading_files(source) | {"jupytext.toml": JUPYTEXT_TOML.encode()}
 
 
 def _report(plan: Plan, was: str, new: str) -> Iterator[str]:
     """What an update did to a tree, a line each; notebooks with work in them one by one."""
+    for path in plan.kept:
+        yield f"{plan.folder / path}: stays as you filled it in; the release's text is new, compare it there"
     if not plan.changes:
         yield f"{plan.folder}: nothing to change" + (f", it is of release {new}" if new else "")
         return

@@ -22,6 +22,7 @@ from autograder.files import write_whole
 from autograder.merge_notebook import cell_marks
 from autograder.overview import overview
 from autograder.pair import CELL_FILTER, NOTEBOOK_FILTER, write_notebook, write_percent
+from autograder.reading import reading_files
 from autograder.student import packed_reference, student_notebook
 from autograder.tree import RECORD, read_record
 from autograder.versions import FILE as VERSION_FILE
@@ -203,7 +204,7 @@ def make_workspace(root: Path, into: Path) -> Written:
     found = find(root)
     if not found:
         raise UsageError(f"{root} holds no lab and no homework")
-    files = course_files(found) | {"jupytext.toml": JUPYTEXT_TOML.encode()}
+    files = course_files(found) | reading_files(root) | {"jupytext.toml": JUPYTEXT_TOML.encode()}
     return write_tree(files, into, kind="workspace")
 
 

@@ -197,6 +197,7 @@ def main() -> None:
     from autograder.cli import app as autograder_app
 
     app.registered_commands = [*autograder_app.registered_commands, *app.registered_commands]
+    app.registered_groups = [*autograder_app.registered_groups]
     wrong_usage: Any = typer.BadParameter.__mro__[1]  # click's UsageError, wherever typer keeps it
     try:
         code = app(obj=Course(_root(), PACKAGE), standalone_mode=False)

@@ -11,15 +11,13 @@ from typing import Any
 from mlsys_lab._core.hardware import Device
 from mlsys_lab._core.quantity import parse, show
 from mlsys_lab.capacity.collectives import COLLECTIVES, collective_s, volume_bytes, way_bytes_per_s
-from mlsys_lab.capacity.costs import energy_kwh
 from mlsys_lab.capacity.flops import operations, total
 from mlsys_lab.capacity.interval import Interval
+from mlsys_lab.capacity.memory_steps import memory_steps
 from mlsys_lab.capacity.models import Counts, ModelSpec
 from mlsys_lab.capacity.op_time import STREAMING, link_efficiency
 from mlsys_lab.capacity.parallel import RECOMPUTE, Parallel, Workload
 from mlsys_lab.capacity.serving_plan import ServingPlan
-from mlsys_lab.capacity.step_time import step_time
-from mlsys_lab.capacity.train_run import training_run
 from mlsys_lab.capacity.training import training_memory
 
 #: In which unit a key is told.
@@ -164,7 +162,7 @@ def flops(m: Counts, batch: int, context: int, train: bool) -> Answer:
 def memory(m: ModelSpec, w: Workload, p: Parallel) -> Answer:
     """What one GPU holds at the worst moment of a training step."""
     found = training_memory(m, w, p)
-    steps = [
+    steps = memory_steps(m, w, p) + [
         (phase, f"{' + '.join(f'{name} {size:,.0f}' for name, size in parts.items())} = "
          f"{sum(parts.values()):,.0f}", "largest phase counts" if phase == found.peak_phase else "")
         for phase, parts in found.phases.items()
@@ -177,8 +175,12 @@ def remedies(m: ModelSpec, w: Workload, p: Parallel, has: float) -> str:
     tried: list[tuple[str, Workload, Parallel]] = []
     if p.dp > 1:
         tried += [(f"--zero {stage}", w, replace(p, zero=stage)) for stage in range(p.zero + 1, 4)]
-    if w.micro_batch > 1:
-        tried.append(("--micro-batch 1", replace(w, micro_batch=1, batch=0), p))
+    halves = [w.micro_batch >> n for n in range(1, w.micro_batch.bit_length())]
+    tried += [(f"--micro-batch {n}", replace(w, micro_batch=n), p) for n in halves if w.micro_batch % n == 0][
+        :2
+    ]
+    if w.optimizer in ("adam", "adamw"):
+        tried.append(("--optimizer adamw8bit", replace(w, optimizer="adamw8bit"), p))
     tried += [
         (f"--recompute {kind}", w, replace(p, recompute=kind))
         for kind in RECOMPUTE[RECOMPUTE.index(p.recompute) + 1 :]
@@ -197,31 +199,6 @@ def remedies(m: ModelSpec, w: Workload, p: Parallel, has: float) -> str:
             "None of the usual remedies is enough by itself: combine --tp, --pp, --zero 3, --recompute full"
         )
     return f"Enough by itself, the cheapest first: {', '.join(fitting)}"
-
-
-def training(m: ModelSpec, w: Workload, p: Parallel, on: Device, tokens: float) -> Answer:
-    """Memory, time, GPU-hours and cost of a training run."""
-    held = memory(m, w, p)
-    per_step = step_time(m, w, p, on) if p.gpus > 1 or w.batch else None
-    run = training_run(m, tokens, on, p.gpus)
-    values: dict[str, Any] = {
-        **held.values, "time_s": run.time_s, "gpu_hours": run.gpu_hours, "mfu": run.mfu, "gpus": p.gpus,
-    }  # fmt: skip
-    steps = [
-        *held.steps,
-        ("gpu_hours", f"6 x {m.active_parameters:,} x {tokens:.4g} / ({on.half_peak():.4g} x MFU) / 3600",
-         f"{on.name}: {on.source}; MFU of published runs"),
-        ("time_s", f"GPU-hours x 3600 / {p.gpus}", ""),
-    ]  # fmt: skip
-    if run.cost_usd is not None:
-        values["cost_usd"] = run.cost_usd
-        steps.append(("cost_usd", "GPU-hours x the rent of one", on.price_source))
-    if on.watts:
-        values["energy_kwh"] = energy_kwh(run.gpu_hours, on.watts)
-        steps.append(("energy_kwh", f"GPU-hours x {on.watts:g} W / 1000", on.source))
-    if per_step is not None:
-        values["step_s"] = per_step.time_s
-    return Answer(values, steps)
 
 
 def serving(plan: ServingPlan) -> Answer:

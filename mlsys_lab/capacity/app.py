@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from mlsys_lab._core.hardware import device
+from mlsys_lab._core.hardware import Device, device
 from mlsys_lab._core.quantity import amount, parse
 from mlsys_lab.capacity import answers
 from mlsys_lab.capacity.inference import WEIGHT_BYTES
+from mlsys_lab.capacity.models import ModelSpec
 from mlsys_lab.capacity.options import AsJson, Explain, FailIf, TooMuch
 from mlsys_lab.capacity.options import say as _say
 from mlsys_lab.capacity.parallel import DTYPE_BYTES, Parallel, Workload
 from mlsys_lab.capacity.plan_command import plan
+from mlsys_lab.capacity.plan_file import Plan
+from mlsys_lab.capacity.plans import trains
 from mlsys_lab.capacity.roofline_command import roofline
 from mlsys_lab.capacity.serving_plan import Load, NoPlan, fewest_gpus
 from mlsys_lab.capacity.zoo import language_model, model
@@ -113,12 +117,13 @@ def memory(
     m = language_model(name)
     w = Workload(context=_context(m, context), micro_batch=micro_batch, optimizer=optimizer)
     p = Parallel(dp=dp, zero=zero, tp=tp, pp=pp, recompute=recompute)
+    _positive(micro_batch=micro_batch)
     found = answers.memory(m, w, p)
-    has = device(gpu).memory_bytes if gpu else 0.0
+    if gpu:
+        device(gpu)  # unknown, it is refused before anything is printed
     _say(found, as_json, explain, fail_if)
-    if has and found.values["peak_bytes"] > has:
-        over = answers.told("bytes", found.values["peak_bytes"] - has)
-        raise TooMuch(f"it does not fit: {over} more than {gpu} has. {answers.remedies(m, w, p, has)}")
+    if gpu:
+        _fits(found, m, w, p, device(gpu))
 
 
 @app.command()
@@ -127,6 +132,9 @@ def train(
     gpu: Annotated[str, typer.Option(help="A100, H100, ...")],
     tokens: Annotated[str, typer.Option(help="Of the whole run: 300B, 1.4T.")],
     gpus: Annotated[int, typer.Option(help="In all; what tp and pp leave is dp.")] = 1,
+    batch: Annotated[
+        int, typer.Option(help="Sequences of a step; 0: a micro-batch a replica, 4 per stage of a pipeline.")
+    ] = 0,
     micro_batch: Count = 1,
     context: Context = 0,
     tp: Count = 1,
@@ -138,18 +146,25 @@ def train(
     explain: Explain = False,
     fail_if: FailIf = None,
 ) -> None:
-    """Memory, time, GPU-hours, cost and energy of a training run.
+    """Memory, time, GPU-hours, cost and energy of a training run. Exit 1 where it does not fit.
+
+    time_s is of the layout's own steps; published_time_s is what published runs on such GPUs took.
 
     Example: mlsys-lab estimate train llama-2-7b --gpu A100 --gpus 256 --tokens 2T --context 4096
     """
-    _positive(gpus=gpus, tp=tp, pp=pp)
+    _positive(gpus=gpus, tp=tp, pp=pp, micro_batch=micro_batch, batch=batch or 1)
     if gpus % (tp * pp):
         raise ValueError(f"{gpus} GPUs are not divisible by tp {tp} x pp {pp}: use a multiple of {tp * pp}")
     m = language_model(name)
-    w = Workload(context=_context(m, context), micro_batch=micro_batch, optimizer=optimizer)
     p = Parallel(dp=gpus // (tp * pp), zero=zero, tp=tp, pp=pp, recompute=recompute)
-    found = answers.training(m, w, p, device(gpu), parse(tokens, "token").value)
+    batch = batch or p.dp * micro_batch * (4 * pp if pp > 1 else 1)
+    w = Workload(_context(m, context), micro_batch, batch, optimizer=optimizer)
+    on, asked = device(gpu), parse(tokens, "token").value
+    if asked < 1:
+        raise ValueError(f"--tokens has to be at least 1, got {tokens}")
+    found = trains(Plan(m.name, "train", m, (on,), tokens=asked), on, p, w)
     _say(found, as_json, explain, fail_if)
+    _fits(found, m, w, p, on)
 
 
 @app.command()
@@ -181,8 +196,10 @@ def serve(
     if full not in WEIGHT_BYTES:
         raise ValueError(f"--dtype {dtype!r}: choose one of bf16, fp16, fp32, fp8, int8, int4")
     load = Load(rate, prompt, output, _seconds("ttft", ttft), _seconds("tpot", tpot))
+    m = language_model(name)
+    _warn_beyond(m, prompt + output)
     try:
-        plan = fewest_gpus(language_model(name), device(gpu), load, full, tp)
+        plan = fewest_gpus(m, device(gpu), load, full, tp)
     except NoPlan as error:
         raise TooMuch(str(error)) from None
     _say(answers.serving(plan), as_json, explain, fail_if)
@@ -190,7 +207,7 @@ def serve(
 
 @app.command()
 def network(
-    size: Annotated[str, typer.Option(help="Of the whole tensor: 1GB, 256MiB.")],
+    size: Annotated[str, typer.Option(help="Of a rank's buffer, whole: 1GB, 256MiB.")],
     ranks: Annotated[int, typer.Option(help="That take part; beyond 8 over the network.")],
     gpu: Annotated[str, typer.Option(help="A100, H100, ...")],
     as_json: AsJson = False,
@@ -248,6 +265,14 @@ app.command()(plan)
 app.command()(roofline)
 
 
+def _fits(found: answers.Answer, m: ModelSpec, w: Workload, p: Parallel, on: Device) -> None:
+    """Raises TooMuch, with what would help, where a GPU has less than is needed."""
+    over = found.values["peak_bytes"] - on.memory_bytes
+    if over > 0:
+        helps = answers.remedies(m, w, p, on.memory_bytes)
+        raise TooMuch(f"it does not fit: {answers.told('bytes', over)} more than {on.name} has. {helps}")
+
+
 def _model(name: str) -> Any:
     return model(Path(name)) if name.endswith(".json") else model(name)
 
@@ -255,7 +280,15 @@ def _model(name: str) -> Any:
 def _context(m: Any, asked: int) -> int:
     if asked < 0:
         raise ValueError(f"--context has to be at least 1, got {asked}")
+    _warn_beyond(m, asked)
     return asked or min(getattr(m, "context", 0) or 2048, 2048)
+
+
+def _warn_beyond(m: Any, tokens: int) -> None:
+    """One line where a model is asked for more tokens than it was made for; learned positions are refused."""
+    known = getattr(m, "context", 0)
+    if 0 < known < tokens and not getattr(m, "positions", 0):
+        print(f"note: {tokens:,} tokens are beyond the {known:,} that {m.name} was made for", file=sys.stderr)
 
 
 def _positive(**numbers: int) -> None:

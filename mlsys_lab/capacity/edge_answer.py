@@ -158,14 +158,14 @@ def edge(candidates: Sequence[Candidate], limits: Mapping[str, float]) -> EdgeAn
     names = [candidates[r.nearest].name for r in found.binding]
     if found.cheapest is None:
         nearest = "; ".join(_blame(r, name, limits) for r, name in zip(found.binding, names, strict=True))
-        binding = " + ".join(_NAMES[n] for n in found.binding[0].names)
+        binding = " or ".join(" + ".join(_NAMES[n] for n in r.names) for r in found.binding)
         said = f"no candidate meets {_spelled(limits)}. Binding: {nearest}"
         return EdgeAnswer({**counted, "choice": "", "binding": binding}, steps, rows, said)
     best = candidates[found.cheapest]
     binding = ", ".join(_NAMES[r.names[0]] for r in found.binding)
     counted |= {"choice": best.name, "accuracy": best.accuracy, "latency_s": best.latency_s,
                 "power_w": best.power_w, "energy_j": best.energy_j, "memory_bytes": best.memory_bytes,
-                "cost_usd": best.cost_usd, "binding": binding}  # fmt: skip
+                "cost_usd": best.cost_usd or "not known", "binding": binding}  # fmt: skip
     return EdgeAnswer(counted, steps, rows)
 
 

@@ -120,7 +120,9 @@ def _refuse_unknown(config: Mapping[str, Any], rules: dict[str, Any], model_type
             f"{field!r} is no field of {model_type} that is known here, and it could change the count{hint}"
         )
         if strict:
-            raise NotAModel(message + " Correct it, or pass strict=False to leave it out.")
+            raise NotAModel(
+                f"{message}. Correct it, or leave it out: ModelSpec.from_hf(config, strict=False)"
+            )
         warnings.warn(message, stacklevel=4)
     for field, value in rules["only"].items():
         wanted = None if value == "null" else value

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from mlsys_lab._core.quantity import show
 from mlsys_lab.capacity.interval import Interval
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ class Trace:
             ran: the modules whose forward ran.
     """
 
-    timeline: tuple[int, ...]
-    storages: tuple[Storage, ...]
+    timeline: tuple[int, ...] = field(repr=False)
+    storages: tuple[Storage, ...] = field(repr=False)
     hidden_bytes: int = 0
     again: Callable[..., Trace] | None = field(default=None, repr=False, compare=False)
     recomputed: tuple[str, ...] = ()
@@ -101,6 +102,17 @@ class Trace:
         from mlsys_lab.capacity.savings import savings
 
         return savings(self, most)
+
+    def __str__(self) -> str:
+        """The peak, and what is alive then by part and by line."""
+        moment, count = self.timeline.index(self.peak_bytes) + 1, len(self.timeline)
+        unseen = f", at most {show(self.hidden_bytes, 'B')} more unseen" if self.hidden_bytes else ""
+        told = [f"peak {show(self.peak_bytes, 'B')}{unseen}, at moment {moment:,} of {count:,}"]
+        for title, sizes in (("part", self.parts_at_peak()), ("line", self.lines_at_peak())):
+            wide = max(map(len, sizes), default=0)
+            for name, size in list(sizes.items())[:12]:
+                told.append(f"  {title} {name or '(there before)':{max(wide, 14)}}  {show(size, 'B')}")
+        return "\n".join(told)
 
     def _repr_html_(self) -> str:
         from mlsys_lab.capacity.trace_html import as_html

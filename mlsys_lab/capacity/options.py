@@ -13,7 +13,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Explain = Annotated[bool, typer.Option("--explain", help="Print the derivation too.")]
 FailIf = Annotated[
     list[str] | None,
-    typer.Option("--fail-if", metavar="CONDITION", help="Exit 1 where it holds: 'peak_bytes > 80GB'."),
+    typer.Option(
+        "--fail-if",
+        metavar="CONDITION",
+        help="Exit 1 where it holds (of an interval, its middle): 'peak_bytes > 80GB'.",
+    ),
 ]
 
 

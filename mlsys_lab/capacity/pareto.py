@@ -91,7 +91,8 @@ def choose(candidates: Sequence[Values], limits: Values, *, cost: str = "cost_us
     Args:
         candidates: each with every value that a limit or `cost` names.
         limits: name to the least accuracy, or to the most of anything else.
-        cost: by which value candidates compare; ties go to the first.
+        cost: by which value candidates compare. Ties go to the more accurate one, then to the one that is
+            less in the next values, so that no dominated one is chosen, then to the first.
 
     Raises:
         ValueError: no candidates, or a limit on something that they do not have.
@@ -110,7 +111,7 @@ def choose(candidates: Sequence[Values], limits: Values, *, cost: str = "cost_us
 
     feasible = left(())
     if len(feasible):
-        best = int(feasible[np.argmin(price[feasible])])
+        best = int(min(feasible, key=lambda i: _price_then_all(candidates[i], cost)))
         cheaper = []
         for name in limits:
             others = [i for i in left((name,)) if price[i] < price[best]]
@@ -128,6 +129,13 @@ def choose(candidates: Sequence[Values], limits: Values, *, cost: str = "cost_us
             found.sort(key=lambda r: _beyond(r.needed, limits))
             return Choice((), None, tuple(found))
     raise AssertionError("without any limit every candidate is left")
+
+
+def _price_then_all(candidate: Values, cost: str) -> tuple[float, ...]:
+    """What of two candidates the better one has less of: the cost first, then accuracy, then the rest."""
+    more = tuple(-candidate[k] for k in sorted(candidate) if k in MORE_IS_BETTER)
+    less = tuple(candidate[k] for k in sorted(candidate) if k not in MORE_IS_BETTER and k != cost)
+    return (candidate[cost], *more, *less)
 
 
 def _beyond(values: Values, limits: Values) -> list[float]:

@@ -95,6 +95,11 @@ def trains(plan: Plan, on: Device, p: Parallel, w: Workload) -> Answer:
                        for name, part in found.step.parts.items() if part.mid)  # fmt: skip
     steps = [*held.steps, ("step_s", f"{parts} = {told('step_s', found.step.time_s)}",
                            "; ".join(found.step.time_s.rows))]  # fmt: skip
+    if plan.tokens and found.steps < 1:
+        tokens = w.global_batch(p) * w.context
+        raise ValueError(
+            f"{plan.tokens:,.0f} tokens are less than one step, which takes {tokens:,}: give more"
+        )
     if plan.tokens:
         published = training_run(m, plan.tokens, on, p.gpus)
         values |= {"time_s": found.time_s, "gpu_hours": found.hours}

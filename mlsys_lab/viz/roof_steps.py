@@ -107,7 +107,8 @@ def operations(spec: ModelSpec, batches: Sequence[int], context: int) -> list[Op
         f"A whole prompt of {context:,} tokens at once, by tiles (FlashAttention), half of all pairs: a key "
         "serves all queries after it."
     )
-    found.append(Operation("attention, prefill", 2 * context**2 * wide, 8 * context * wide, why))
+    moved = 4 * context * (wide + spec.kv_heads * spec.head_dim)  # queries and result, keys and values
+    found.append(Operation("attention, prefill", 2 * context**2 * wide, moved, why))
     return found
 
 
@@ -151,7 +152,7 @@ class Drawing:
             if self.by_memory(one)
             else "right of the ridge: the arithmetic decides"
         )
-        say = f"{one.why} {one.intensity:.3g} FLOP/byte, {side}."
+        say = f"{one.why} {_three(one.intensity)} FLOP/byte, {side}."
         tone = "memory" if self.by_memory(one) else "compute"
         most = max(slow, fast)
         reached = one.flops / most / 1e12
@@ -221,7 +222,7 @@ class Drawing:
                 "roof", flat[0] - wide, corner[1] - LINE - 2, wide, LINE, (d.name,), "label"
             )
         ridge = self.chip.half_peak() / self.chip.memory_bytes_per_s
-        text = f"ridge {ridge:.0f}"
+        text = f"ridge {ridge:,.0f}"
         left, top = self.x(ridge) - 116, self.y(self.chip.half_peak()) - LINE - 8
         found["ridge"] = Shape("ridge", left, top, 88, LINE + 2, (text,), "reference")
         return found
@@ -264,6 +265,10 @@ class Drawing:
             "bytes": bar(BAR_TOP, "bytes", "memory"),
             "flops": bar(BAR_TOP + 2 * LINE, "FLOPs", "compute"),
         }
+
+
+def _three(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def size_of(count: float) -> str:

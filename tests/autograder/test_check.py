@@ -150,6 +150,17 @@ def test_an_interrupted_check_prints_one_line(capsys):
     assert "stopped before it finished" in capsys.readouterr().out
 
 
+def test_the_reference_itself_does_not_pass(capsys):
+    def double(x):
+        return x + x
+
+    assert check("toy.q1", double)
+    double.__reference__ = True  # as `skip` gives them out
+    assert not check("toy.q1", double)
+    assert "this is the reference, which earns no points" in capsys.readouterr().out
+    assert not solved("toy.q1")
+
+
 def test_a_homework_cannot_be_skipped(capsys):
     assert skip("toy.q1") is None
     assert "only labs can be skipped" in capsys.readouterr().out

@@ -70,6 +70,19 @@ def test_a_homework_is_checked_by_its_name_in_the_workspace(home):
     )
 
 
+def test_the_reference_under_the_learners_name_earns_nothing(home):
+    notebook = solve(home, double="    return x + x")
+    content = json.loads(notebook.read_text(encoding="utf-8"))
+    assert checked("toy")[1][0].startswith("q1: correct")
+    late = "def other(x):\n    return x + x\nother.__reference__ = True\ndouble = other"
+    content["cells"].append({**content["cells"][-1], "cell_type": "code", "id": "late", "source": late,
+                             "outputs": [], "execution_count": None, "metadata": {}})  # fmt: skip
+    notebook.write_text(json.dumps(content), encoding="utf-8")
+    passed, said = checked("toy")
+    assert not passed
+    assert "`double` is not defined in the notebook" in said[0]
+
+
 def test_a_wrong_value_is_shown_with_what_was_expected(home):
     solve(home, double="    return x * 3")
     ok, said = checked("toy")

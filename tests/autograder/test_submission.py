@@ -454,7 +454,8 @@ def test_odd_file_names_keep_their_student_apart(name, tmp_path):
     ids=["processor time", "memory", "files"],
 )
 def test_the_archives_reader_bounds_itself(work, ends, tmp_path):
-    code = f"from autograder import unpack_child as u; u.MOST_CPU_SECONDS = 1; u.bound()\n{work}"
+    bound = "u.bound(dataclasses.replace(u.ONE, cpu_s=1))"
+    code = f"import dataclasses; from autograder import unpack_child as u; {bound}\n{work}"
     environ = os.environ | {"PYTHONPATH": str(Path(submission.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environ, timeout=30, stderr=-3)
     assert done.returncode in ends

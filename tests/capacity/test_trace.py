@@ -237,6 +237,15 @@ def test_parts_and_lines_say_what_is_alive_at_the_peak():
     assert largest.module in {"0", "1"}
 
 
+def test_printed_it_is_the_peak_with_its_parts_and_lines():
+    model = nn.Sequential(nn.Linear(256, 1024), nn.GELU(), nn.Linear(1024, 256))
+    traced = trace(model, torch.empty(64, 256), torch.optim.AdamW(model.parameters()))
+    first, *rest = str(traced).splitlines()
+    assert first.startswith("peak 10.64 MB, at moment 44 of 94")
+    assert rest[0].split() == ["part", "optimiser", "4.205", "MB"]
+    assert len(repr(traced)) < 200
+
+
 def test_a_line_of_backward_is_that_of_its_forward():
     class Two(nn.Module):
         def forward(self, x):

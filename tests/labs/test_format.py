@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import statistics
 from collections.abc import Iterator
@@ -160,6 +161,18 @@ def test_later_cells_use_the_learners_function_only_where_its_check_passed(name)
     text = "\n".join(c.source for c in code(name))
     for question in ALL[name].questions:
         assert f'if solved("{name}.{question}") else skip("{name}.{question}")' in text
+
+
+@labs
+def test_a_learners_function_keeps_its_name_to_itself(name):
+    """Bound again, `check` on the file would see the reference that stands in for it."""
+    exercises = [c for c in code(name) if "exercise" in tags(c)]
+    asked = {n.name for c in exercises for n in ast.parse(c.source).body if isinstance(n, ast.FunctionDef)}
+    assert asked
+    for cell in code(name):
+        plain = "\n".join(line for line in cell.source.split("\n") if not line.startswith(("%", "!")))
+        for node in [] if cell in exercises else ast.walk(ast.parse(plain)):
+            assert not (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in asked)
 
 
 def test_the_overview_is_up_to_date():

@@ -93,7 +93,7 @@ def variant(*, keeps=None, choose=None, blame=None):
         return row[k] >= limit if k == "accuracy" else row[k] <= limit
 
     def cheapest(rows, indices):
-        return min(indices, key=lambda i: rows[i]["cost_usd"])
+        return min(indices, key=lambda i: (rows[i]["cost_usd"], -rows[i]["accuracy"]))
 
     def solve(rows, limits):
         def left(names):
@@ -114,7 +114,10 @@ SOLVERS = {
     "accuracy_at_most": variant(keeps=lambda r, k, v: r[k] <= v),
     "accuracy_first": variant(choose=lambda rows, found: max(found, key=lambda i: rows[i]["accuracy"])),
     "first": variant(choose=lambda rows, found: found[0]),
-    "last_of_equals": variant(choose=lambda rows, found: min(found, key=lambda i: (rows[i]["cost_usd"], -i))),
+    "any_of_equals": variant(choose=lambda rows, found: min(found, key=lambda i: rows[i]["cost_usd"])),
+    "least_accurate_of_equals": variant(
+        choose=lambda rows, found: min(found, key=lambda i: (rows[i]["cost_usd"], rows[i]["accuracy"]))
+    ),
     "fastest": variant(choose=lambda rows, found: min(found, key=lambda i: rows[i]["latency_ms"])),
     "all_limits_blamed": variant(blame=lambda rows, limits, left: list(limits)),
     "only_the_first_blamed": variant(
@@ -294,6 +297,6 @@ def test_every_knob_moves_the_accuracy_and_none_saturates_it(trial):
 
 
 @pytest.mark.slow
-def test_400_labels_give_about_72_percent_as_the_text_says(trial):
-    assert "about 72 of 100" in prose()
-    assert trial[400, 16, 32] == pytest.approx(72, abs=3)
+def test_400_labels_give_about_73_percent_as_the_text_says(trial):
+    assert "about 73 of 100" in prose()
+    assert trial[400, 16, 32] == pytest.approx(73, abs=2)

@@ -170,7 +170,7 @@ def test_no_file_of_the_packages_is_longer_than_350_lines():
 
 COMMANDS = [
     *("open", "check", "submit", "grade", "verify", "release", "doctor", "test", "demo", "kernel"),
-    *("estimate", "update"),
+    *("estimate", "gradebook", "update"),
 ]
 
 

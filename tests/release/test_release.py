@@ -134,8 +134,8 @@ def test_links_to_colab_and_codespaces_follow_from_one_address_and_none_without(
     (setup,) = ["".join(c["source"]) for c in notebook["cells"] if "setup" in c["metadata"].get("tags", [])]
     compile(setup, "setup", "exec")
     assert f'near = ["https://github.com/{place}/raw/main/wheels/x-1-py3-none-any.whl"]' in setup
-    assert "colab-badge.svg" in readme([ALL["lab00"]], url)
-    assert not [line for line in readme([ALL["lab00"]], url).splitlines() if re.search(r"\{\w+\}", line)]
+    assert "colab-badge.svg" in readme([ALL["lab00"]], url=url)
+    assert not [line for line in readme([ALL["lab00"]], url=url).splitlines() if re.search(r"\{\w+\}", line)]
     unlinked = (released / "README.md").read_bytes() + (released / "labs" / "00_trust.ipynb").read_bytes()
     assert not re.search(rb"colab\.research|codespaces", unlinked)
     with pytest.raises(UsageError, match=r"write https://github\.com/OWNER/NAME"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -161,6 +162,27 @@ def test_what_the_release_has_not_stays_and_a_backup_never_takes_a_place(home, c
     assert (home / "workspace" / "notes.txt").read_text() == "mine"
     assert taken.read_text() == "an earlier one"
     assert "my = 1" in sources(taken.with_name("toy.ipynb.2026.1.bak-2"))
+
+
+def test_a_reading_that_was_filled_in_stays_and_another_is_renewed(home, command):
+    newer = home.parent / "release 2026.2"
+    for tree, text in ((home, "One."), (newer, "Two.")):
+        record = json.loads((tree / RECORD).read_text())
+        for week in ("assignments/reading/week01.md", "assignments/reading/week02.md"):
+            (tree / week).parent.mkdir(exist_ok=True)
+            (tree / week).write_text(text)
+            record["files"][week] = hashlib.sha256(text.encode()).hexdigest()
+        (tree / RECORD).write_text(json.dumps(record))
+    make_workspace(home, home / "workspace")
+    first, second = (home / "workspace" / "assignments" / "reading" / f"week0{n}.md" for n in (1, 2))
+    first.write_text("One. My answer.")
+    code, said = command("update", str(newer))
+    assert code == 0
+    assert f"{first}: stays as you filled it in; the release's text is new" in said
+    assert (first.read_text(), second.read_text()) == ("One. My answer.", "Two.")
+    _, said = command("update", str(newer))
+    assert "stays as you" not in said
+    assert make_workspace(home, home / "workspace").lines() == []
 
 
 def test_a_change_to_the_courses_own_cell_is_said_and_is_in_the_backup(home, command):

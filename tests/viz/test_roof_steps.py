@@ -53,7 +53,11 @@ def test_the_last_step_counts_those_that_wait_for_memory(stepper):
 
 
 def test_a_model_with_shared_keys_already_is_not_asked_to_share_them():
-    told = " ".join(viz.roof_steps("A100", others=[], model="llama-3-8b", batches=[1, 4]).transcript)
+    stepper = viz.roof_steps("A100", others=[], model="llama-3-8b", batches=[1, 4], context=8192)
+    told = " ".join(stepper.transcript)
+    # 32 heads of 128 in queries and result, 8 in keys and values, two bytes each; half of all pairs
+    prefill = 2 * 8192**2 * 4096 / (2 * 8192 * (2 * 4096 + 2 * 1024))
+    assert f"{prefill:,.0f} FLOP/byte" in told
     assert "a key for 8 heads" not in told
     assert "attention, decode" in told
 
