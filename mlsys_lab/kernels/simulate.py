@@ -20,13 +20,14 @@ from mlsys_lab.kernels.ptx.table import NotSimulated, refused
 from mlsys_lab.kernels.race import Race
 from mlsys_lab.kernels.report import Report
 from mlsys_lab.kernels.rounds import Rounds, Ways
+from mlsys_lab.kernels.shuffles import Shuffling
 from mlsys_lab.kernels.speech import Speaking
 
 CHUNK = 1 << 16  # lanes that run together
 Triple = tuple[int, int, int]
 
 
-class Watched(Cooperative, Rounds, Speaking):
+class Watched(Cooperative, Rounds, Speaking, Shuffling):
     """The machine, with what is watched beside memory; a trap stops it."""
 
     def execute(self, here: int, block: Block) -> Any:

@@ -17,6 +17,7 @@ from mlsys_lab.kernels.ptx.code import Access, Instruction
 from mlsys_lab.kernels.ptx.counts import Counts, Traffic
 from mlsys_lab.kernels.ptx.flow import Block
 from mlsys_lab.kernels.ptx.program import Program
+from mlsys_lab.kernels.shuffles import Shuffling
 from mlsys_lab.kernels.speech import Speaking
 
 
@@ -49,7 +50,7 @@ class Request:
     ideal: int
 
 
-class Listener(Speaking):
+class Listener(Speaking, Shuffling):
     """The machine, which also notes the instructions that it runs and the requests that they make."""
 
     def start(self, limit: int) -> None:

@@ -126,6 +126,10 @@ WRONG: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
             ("if (threadIdx.x % 32 == 0) ", ""),
         ),
     ),
+    "a return before the shuffles": (
+        "q5",
+        (("    float sum = 0;", ""), ("blockDim.x;", "blockDim.x; if (first >= n) return; float sum = 0;")),
+    ),
     "pieces": (
         "q5",
         (
