@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mlsys_lab.kernels.arguments import placed
+from mlsys_lab.kernels.budget import SECONDS, STEPS, Budget
 from mlsys_lab.kernels.calls import with_functions
 from mlsys_lab.kernels.cooperative import check_grid, is_cooperative
 from mlsys_lab.kernels.frontend import CompileError, to_ptx
@@ -27,7 +28,6 @@ MOST_GRID = (2**31 - 1, 65_535, 65_535)
 #: KiB of shared memory that a block may have (CUDA C++ Programming Guide, table "Technical Specifications").
 SHARED_KIB = {"sm_70": 96, "sm_75": 64, "sm_80": 163, "sm_86": 99, "sm_89": 99, "sm_90": 227, "sm_100": 227}
 MOST_STATIC = 48 << 10  # bytes that the source itself may fix, everywhere: the same table
-STEPS = 2_000_000
 #: Instructions that architectures of an "a" alone have, by their first word.
 OWN = ("wgmma", "setmaxnreg", "tcgen05")
 
@@ -141,19 +141,23 @@ class Launch:
         if not kernel.refused and is_cooperative(kernel.program.kernel):
             check_grid(kernel.source, kernel.name, kernel.arch, math.prod(grid), threads, asked)
 
-    def __call__(self, *arguments: Any, device: str = "simulator", steps: int = STEPS) -> Report | None:
+    def __call__(
+        self, *arguments: Any, device: str = "simulator", steps: int = STEPS, seconds: float = SECONDS
+    ) -> Report | None:
         """Run it; arrays are changed in place.
 
         Args:
             arguments: NumPy arrays for pointers, numbers for values, bytes for structs.
             device: "simulator", or "gpu" through CuPy.
             steps: basic blocks of code after which the simulator gives up.
+            seconds: of CPU time, likewise.
 
         Returns:
             The report; None from a GPU.
 
         Raises:
             TypeError: arguments that do not fit.
+            ValueError: no such device; steps or seconds that are not above 0.
             RuntimeError: there is no GPU.
         """
         if device == "gpu":
@@ -164,7 +168,7 @@ class Launch:
             raise ValueError(f"device is 'simulator' or 'gpu', got {device!r}")
         program = self.kernel.program
         arena, data = placed(program, self.kernel.parameters, arguments)
-        report = simulate(program, self.grid, self.block, self.shared, arena, data, steps)
+        report = simulate(program, self.grid, self.block, self.shared, arena, data, Budget(steps, seconds))
         report.source, self.kernel.report = self.kernel.source, report
         report.launch = f"{self.kernel.name}, grid {self.grid}, block {self.block}"
         report.launch += f", {self.shared:,} bytes of dynamic shared memory" if self.shared else ""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mlsys_lab.kernels import CompileError, CudaKernel, NoFrontEnd, NotSimulated, frontend
-from mlsys_lab.kernels.ptx.machine import Machine
+from mlsys_lab.kernels.shuffles import Shuffling
 
 COPY = """extern "C" __global__ void copy(const float* x, float* y, int n) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
@@ -197,7 +197,7 @@ def test_an_error_within_an_instruction_names_it_and_its_line(monkeypatch):
     def broken(*_):
         raise ZeroDivisionError("as a fault of the machine would be")
 
-    monkeypatch.setattr(Machine, "shuffle", broken)
+    monkeypatch.setattr(Shuffling, "shuffle", broken)
     kernel = CudaKernel(
         'extern "C" __global__ void k(float* y) {\n float v = y[0];\n y[1] = __shfl_sync(~0u, v, 3);\n}'
     )

@@ -15,6 +15,8 @@ from mlsys_lab.kernels.ptx.races import Array, Shadow, stamped
 from mlsys_lab.kernels.ptx.table import DTYPES
 from mlsys_lab.kernels.ptx.warp import Warp
 
+MOST_LOGGED = 1 << 24  # reads of shared memory that are kept before they are noted
+
 
 class Memory(Warp):
     """See the module."""
@@ -180,6 +182,8 @@ class Memory(Warp):
                 shadow.check(shadow.writer, where, stamps, access, "read-write")
                 if shadow is self.shadow_shared and self.order is None:
                     self.reads.append((where, stamps, access))
+                    if len(self.reads) * len(where) > MOST_LOGGED:
+                        self.note_reads()
                 else:
                     shadow.read(where, stamps, access)
 
