@@ -134,11 +134,14 @@ def kernel(
     from mlsys_lab.kernels import CompileError, CudaKernel, NoFrontEnd, NotSimulated
     from mlsys_lab.kernels.command import argument, sizes
     from mlsys_lab.kernels.estimate import architecture, estimate
+    from mlsys_lab.kernels.frontend import PRECOMPILED_FOR
+    from mlsys_lab.kernels.refusals import needed
 
     if not file.is_file():
         raise _usage()(f"{file} is not there: name a file with CUDA C++")
     try:
-        made = CudaKernel(file, name, arch=architecture(gpu)) if gpu else CudaKernel(file, name)
+        arch = needed(file.read_text("utf-8"), architecture(gpu) if gpu else PRECOMPILED_FOR)
+        made = CudaKernel(file, name, arch=arch)
         launch = made[sizes(grid, "grid"), sizes(block, "block"), shared]
         report = launch(*(argument(a, i) for i, a in enumerate(arg or [])))
         assert report is not None

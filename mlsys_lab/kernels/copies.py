@@ -34,9 +34,12 @@ class Copying(Machine):
         self, source: Access, target: Access, to: Any, from_: Any, guard: Any, given: Any = None
     ) -> None:
         """cp.async; of each copy `given` bytes are read, and zeros fill the rest."""
-        values = self.load(source, *from_, guard) if given is None else self.some(source, from_, guard, given)
+        if given is None:
+            values = self.load(source, from_[0], from_[1], guard)
+        else:
+            values = self.some(source, from_, guard, given)
         self.copying = self.copied = True
-        self.store(target, *to, guard, *values)
+        self.store(target, to[0], to[1], guard, *values)
         self.copying = False
 
     def some(self, source: Access, from_: Any, guard: Any, given: Any) -> tuple[np.ndarray, ...]:
@@ -49,7 +52,7 @@ class Copying(Machine):
             mine = on & (count == size)
             kind, width = ("b8", 1) if size % WORD else ("b32", WORD)
             part = replace(source, kind=kind, lanes=size // width)
-            for i, value in enumerate(self.load(part, *from_, mine)):
+            for i, value in enumerate(self.load(part, from_[0], from_[1], mine)):
                 whole = np.ascontiguousarray(np.broadcast_to(value, lanes)).astype(DTYPES[kind])
                 data[mine, i * width : (i + 1) * width] = whole.view(np.uint8).reshape(lanes, width)[mine]
         return tuple(data.view(np.uint32).T)
