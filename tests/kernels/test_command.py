@@ -90,6 +90,11 @@ def test_a_page_that_cannot_be_written_is_one_line(tmp_path):
             2,
             "--arg 'f32[99999999999]': an array here has at most 1,073,741,824 bytes: take a smaller one",
         ),
+        (
+            ("saxpy.cu", *ARGUMENTS, "--arg", "i32:9", "--seconds", "0"),
+            2,
+            "seconds is what a launch may take, more than 0, got 0.0",
+        ),
         (("saxpy.cu", *ARGUMENTS), 2, "saxpy takes 4 arguments (a, x, y, n), got 3"),
         (("saxpy.cu", "--block", "2048", *ARGUMENTS, "--arg", "i32:9"), 2, "a block has 1 to 1024 threads"),
         (

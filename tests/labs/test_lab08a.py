@@ -166,9 +166,11 @@ def test_the_reference_passes(question):
             "expression (`x[0] = ;`)",
         ),
         ('extern "C" __global__ void other(float* x) { x[0] = 1; }', "there is no kernel"),
+        ("__global__ void NAME(float* x) { x[0] = 1; }", 'declare it extern "C" __global__ void'),
     ],
 )
 def test_what_is_no_kernel_of_that_name_is_said_in_one_line(question, answer, says):
+    answer = answer and answer.replace("NAME", NAMES[question])
     first = next(r for r in results(question, lambda: answer) if not r.passed)
     assert says in first.message
     assert "\n" not in first.message
