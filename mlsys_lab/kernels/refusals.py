@@ -32,7 +32,7 @@ def check_text(source: str) -> None:
     Raises:
         ValueError: says how to pass one.
     """
-    if not re.search(r"[\n(){};]", source) and re.search(r"\.(cuh?|c|h|cc|cpp|hpp)\s*$", source):
+    if not re.search(r"[\n{};]", source) and re.search(r"\.(cuh?|c|h|cc|cpp|hpp)\s*$", source):
         text = f"{source!r} is taken for the text of a source, and looks like the path of a file"
         raise ValueError(f"{text}: pass pathlib.Path({source!r})")
 

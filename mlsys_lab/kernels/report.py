@@ -20,7 +20,9 @@ class Report:
         flops: floating-point operations; a fused multiply-add is two.
         instructions: of warps, in total; `classes` by kind.
         lines: by line of the source.
-        errors, races: what was wrong.
+        errors, races: what was wrong; kinds of errors: out_of_bounds, misaligned, uninitialised_shared,
+            uninitialised, divergent_barrier, divergent_warp, undefined_shuffle, async_not_waited, deadlock,
+            step_limit, stack_overflow and trap.
         printed: what printf said.
         short_barriers: lines of barriers before which some threads of the block had returned.
         source, launch: the source, and kernel, grid and block, set by the launch, for `__str__` and the

@@ -9,6 +9,7 @@ import pytest
 
 from mlsys_lab.kernels import CudaKernel, examined
 from mlsys_lab.kernels.budget import Budget
+from mlsys_lab.kernels.launcher import Launcher
 from mlsys_lab.kernels.simulate import Watched
 
 HEAD = 'extern "C" __global__ void k(volatile int* y) {\n'
@@ -40,7 +41,7 @@ def test_a_budget_of_nothing_is_refused(limit):
         kernel[1, 32](np.zeros(64, np.int32), **limit)
 
 
-def test_labs_give_up_after_5_seconds_and_a_launch_after_20(monkeypatch):
+def test_labs_give_up_after_5_seconds_a_launch_after_20_and_the_ladders_kernels_never(monkeypatch):
     made = []
     monkeypatch.setattr(
         "mlsys_lab.kernels.launch.Budget", lambda *given: made.append(Budget(*given)) or made[-1]
@@ -48,7 +49,8 @@ def test_labs_give_up_after_5_seconds_and_a_launch_after_20(monkeypatch):
     source = HEAD + "y[0] = threadIdx.x == 0;\n}"
     CudaKernel(source)[1, 1](np.zeros(64, np.int32))
     examined(source, "k", 1, 1, np.zeros(64, np.int32))
-    assert [b.seconds for b in made] == [20, 5]
+    Launcher()("vector_add", 1, *np.ones((3, 32), np.float32), 32)
+    assert [b.seconds for b in made] == [20, 5, np.inf]
 
 
 def test_the_seconds_are_those_of_the_clock_that_it_is_given(monkeypatch):

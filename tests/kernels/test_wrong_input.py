@@ -49,9 +49,9 @@ CASES = {
     ),
     "several, none named": (lambda: CudaKernel(TWO), ValueError, "there are: again, copy"),
     "a path as text": (
-        lambda: CudaKernel("/a/copy.cu"),
+        lambda: CudaKernel("/a (1)/copy.cu"),
         ValueError,
-        r"'/a/copy\.cu' is taken for the text of a source, .*: pass pathlib\.Path\('/a/copy\.cu'\)",
+        r"'/a \(1\)/copy\.cu' is taken for the text .*: pass pathlib\.Path\('/a \(1\)/copy\.cu'\)",
     ),
     "a GPU for an architecture": (
         lambda: CudaKernel(COPY, arch="H100"),
