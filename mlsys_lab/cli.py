@@ -120,6 +120,7 @@ def kernel(
     gpu: Annotated[
         str, typer.Option(help="Also registers, occupancy and a roofline there: A100, H100, ...")
     ] = "",
+    seconds: Annotated[float, typer.Option(help="Give up after so many seconds of computing.")] = 20.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the annotated source.")] = None,
 ) -> None:
@@ -134,13 +135,16 @@ def kernel(
     from mlsys_lab.kernels import CompileError, CudaKernel, NoFrontEnd, NotSimulated
     from mlsys_lab.kernels.command import argument, sizes
     from mlsys_lab.kernels.estimate import architecture, estimate
+    from mlsys_lab.kernels.frontend import PRECOMPILED_FOR
+    from mlsys_lab.kernels.refusals import needed
 
     if not file.is_file():
         raise _usage()(f"{file} is not there: name a file with CUDA C++")
     try:
-        made = CudaKernel(file, name, arch=architecture(gpu)) if gpu else CudaKernel(file, name)
+        arch = needed(file.read_text("utf-8"), architecture(gpu) if gpu else PRECOMPILED_FOR)
+        made = CudaKernel(file, name, arch=arch)
         launch = made[sizes(grid, "grid"), sizes(block, "block"), shared]
-        report = launch(*(argument(a, i) for i, a in enumerate(arg or [])))
+        report = launch(*(argument(a, i) for i, a in enumerate(arg or [])), seconds=seconds)
         assert report is not None
         threads = launch.block[0] * launch.block[1] * launch.block[2]
         there = estimate(made.source, made.name, threads, shared, report, gpu) if gpu else None

@@ -15,13 +15,19 @@ from mlsys_lab.kernels.ptx.program import Program
 from mlsys_lab.kernels.signature import SCALARS, Parameter
 
 
-def placed(program: Program, declared: list[Parameter], given: tuple[Any, ...]) -> tuple[Arena, bytes]:
+def placed(
+    program: Program,
+    declared: list[Parameter],
+    given: tuple[Any, ...],
+    kept: dict[str, np.ndarray] | None = None,
+) -> tuple[Arena, bytes]:
     """Arguments in an arena, and the bytes of the parameters.
 
     Args:
         program: the kernel.
         declared: its parameters as the source names them, or nothing.
         given: arrays for pointers, numbers for values, bytes for structs.
+        kept: the module's variables as the last launch left them, by name; filled, and changed by the launch.
 
     Raises:
         TypeError: a wrong number of arguments, or one that does not fit its parameter.
@@ -49,7 +55,9 @@ def placed(program: Program, declared: list[Parameter], given: tuple[Any, ...]) 
     for variable in program.module.variables.values():
         if variable.space in ("global", "const") and variable.name in used:
             initial = variable.initial.ljust(variable.size, b"\0")
-            arena.symbols[variable.name] = arena.add(variable.name, variable.size, initial=initial)
+            held = np.frombuffer(initial, np.uint8).copy()
+            held = held if kept is None else kept.setdefault(variable.name, held)
+            arena.symbols[variable.name] = arena.add(variable.name, variable.size, array=held)
     give_workspace(kernel, arena)
     arena.fill()
     return arena, bytes(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -11,6 +12,7 @@ TYPES = {
     "f16": np.float16, "f32": np.float32, "f64": np.float64, "i8": np.int8, "u8": np.uint8, "i16": np.int16,
     "u16": np.uint16, "i32": np.int32, "u32": np.uint32, "i64": np.int64, "u64": np.uint64,
 }  # fmt: skip
+MOST_BYTES = 1 << 30  # of an argument: what a small machine can hold a few of
 FILLS = ("zeros", "ones", "arange", "random")
 
 
@@ -36,6 +38,10 @@ def argument(text: str, seed: int = 0) -> Any:
     size = tuple(int(n) for n in shape.split(","))
     if value not in FILLS:
         raise ValueError(f"--arg {text!r}: an array is filled with one of {', '.join(FILLS)}")
+    if math.prod(size) * np.dtype(dtype).itemsize > MOST_BYTES:
+        raise ValueError(
+            f"--arg {text!r}: an array here has at most {MOST_BYTES:,} bytes: take a smaller one"
+        )
     if value == "arange":
         return np.arange(np.prod(size)).reshape(size).astype(dtype)
     if value == "random":

@@ -12,7 +12,7 @@ from mlsys_lab.kernels.frontend import CompileError
 from mlsys_lab.kernels.launch import CudaKernel
 from mlsys_lab.kernels.report import Report
 
-STEPS = 100_000
+STEPS, SECONDS = 100_000, 5.0
 
 
 def examined(source: Any, name: str, grid: Any, block: Any, *arguments: Any, races: bool = True) -> Report:
@@ -38,7 +38,7 @@ def examined(source: Any, name: str, grid: Any, block: Any, *arguments: Any, rac
     if re.search(r"\)\s*\{\s*\}\s*$", re.sub(r"//[^\n]*|/\*.*?\*/", "", source, flags=re.DOTALL)):
         raise NotImplementedError("the kernel's body is empty")
     try:
-        report = CudaKernel(source, name)[grid, block](*arguments, steps=STEPS)
+        report = CudaKernel(source, name)[grid, block](*arguments, steps=STEPS, seconds=SECONDS)
     except CompileError as error:
         first = str(error).split("; line ")[0]  # what follows mostly follows from it
         raise AssertionError(f"it does not compile: {quoted(source, first)}") from None

@@ -107,6 +107,17 @@ def compiled(source: str, arch: str, kind: str, options: tuple[str, ...]) -> byt
     return data
 
 
+def architectures() -> list[str]:
+    """What the compiler here compiles for; without NVIDIA's, what the course knows."""
+    library, count = nvrtc(), ctypes.c_int()
+    if library is None:
+        return [f"sm_{n}" for n in (70, 75, 80, 86, 89, 90, 100)]
+    library.nvrtcGetNumSupportedArchs(ctypes.byref(count))
+    numbers = (ctypes.c_int * count.value)()
+    library.nvrtcGetSupportedArchs(numbers)
+    return [f"sm_{n}" for n in numbers]
+
+
 def nvrtc_version(library: ctypes.CDLL) -> str:
     major, minor = ctypes.c_int(), ctypes.c_int()
     library.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor))

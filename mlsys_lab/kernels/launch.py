@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mlsys_lab.kernels.arguments import placed
+from mlsys_lab.kernels.budget import SECONDS, STEPS, Budget
 from mlsys_lab.kernels.calls import with_functions
 from mlsys_lab.kernels.cooperative import check_grid, is_cooperative
 from mlsys_lab.kernels.frontend import CompileError, to_ptx
@@ -16,7 +17,8 @@ from mlsys_lab.kernels.gpu import run_on_gpu
 from mlsys_lab.kernels.ptx.code import Module
 from mlsys_lab.kernels.ptx.parser import parse
 from mlsys_lab.kernels.ptx.program import Program
-from mlsys_lab.kernels.ptx.table import NotSimulated, refused
+from mlsys_lab.kernels.ptx.table import NotSimulated
+from mlsys_lab.kernels.refusals import check_architecture, check_clocks, check_name, check_text, told
 from mlsys_lab.kernels.report import Report
 from mlsys_lab.kernels.rewriting import rewritten
 from mlsys_lab.kernels.signature import parameters
@@ -27,9 +29,6 @@ MOST_GRID = (2**31 - 1, 65_535, 65_535)
 #: KiB of shared memory that a block may have (CUDA C++ Programming Guide, table "Technical Specifications").
 SHARED_KIB = {"sm_70": 96, "sm_75": 64, "sm_80": 163, "sm_86": 99, "sm_89": 99, "sm_90": 227, "sm_100": 227}
 MOST_STATIC = 48 << 10  # bytes that the source itself may fix, everywhere: the same table
-STEPS = 2_000_000
-#: Instructions that architectures of an "a" alone have, by their first word.
-OWN = ("wgmma", "setmaxnreg", "tcgen05")
 
 
 class CudaKernel:
@@ -42,11 +41,12 @@ class CudaKernel:
 
     Attributes:
         report: of the last launch on the simulator.
+        variables: bytes of the module's variables, which keep their values from launch to launch.
 
     Raises:
         TypeError: the source is neither.
         CompileError: the source does not compile; the compiler's own line.
-        ValueError: there is no kernel of that name; lists the names.
+        ValueError: there is no kernel of that name, or no such architecture; lists those that there are.
         NotSimulated: it uses an instruction that the simulator does not know; names it and its line. For an
             architecture of an "a" (sm_90a), whose own instructions want a GPU, at a launch on the simulator.
     """
@@ -55,6 +55,9 @@ class CudaKernel:
         if not isinstance(source, str | Path):
             got = type(source).__name__
             raise TypeError(f"the source is CUDA C++ as text, or the path of a file, got {got}")
+        check_architecture(arch)
+        if isinstance(source, str):
+            check_text(source)
         self.source = Path(source).read_text(encoding="utf-8") if isinstance(source, Path) else source
         self.arch = arch
         self.module: Module = parse(to_ptx(self.source, arch))
@@ -64,20 +67,20 @@ class CudaKernel:
         if not name and len(there) == 1:
             name = there[0]
         if name not in there:
-            raise ValueError(f"there is no kernel {name!r}; there are: {', '.join(there)}")
+            check_name(name, there)
         self.name = name
         self.refused: NotSimulated | None = None
         try:
             self.module.kernels[name] = rewritten(with_functions(self.module, self.module.kernels[name]))
+            check_clocks(self.module.kernels[name])
             self._program = Program(self.module, self.module.kernels[name])
         except NotSimulated as reason:
+            self.refused = told(self.module.kernels[name], reason, arch)
             if not arch.endswith("a"):
-                raise
-            code = self.module.kernels[name].code
-            told = next((refused(one) for one in code if one.op[0] in OWN), reason)
-            self.refused = NotSimulated(f"{told}; a GPU of {arch} runs it")
+                raise self.refused from None
         self.parameters = parameters(self.source, name)
         self.report: Report | None = None
+        self.variables: dict[str, np.ndarray] = {}
 
     @property
     def program(self) -> Program:
@@ -141,19 +144,23 @@ class Launch:
         if not kernel.refused and is_cooperative(kernel.program.kernel):
             check_grid(kernel.source, kernel.name, kernel.arch, math.prod(grid), threads, asked)
 
-    def __call__(self, *arguments: Any, device: str = "simulator", steps: int = STEPS) -> Report | None:
+    def __call__(
+        self, *arguments: Any, device: str = "simulator", steps: int = STEPS, seconds: float = SECONDS
+    ) -> Report | None:
         """Run it; arrays are changed in place.
 
         Args:
             arguments: NumPy arrays for pointers, numbers for values, bytes for structs.
             device: "simulator", or "gpu" through CuPy.
             steps: basic blocks of code after which the simulator gives up.
+            seconds: of CPU time, likewise.
 
         Returns:
             The report; None from a GPU.
 
         Raises:
             TypeError: arguments that do not fit.
+            ValueError: no such device; steps or seconds that are not above 0.
             RuntimeError: there is no GPU.
         """
         if device == "gpu":
@@ -163,8 +170,9 @@ class Launch:
         if device != "simulator":
             raise ValueError(f"device is 'simulator' or 'gpu', got {device!r}")
         program = self.kernel.program
-        arena, data = placed(program, self.kernel.parameters, arguments)
-        report = simulate(program, self.grid, self.block, self.shared, arena, data, steps)
+        kept = self.kernel.variables
+        arena, data = placed(program, self.kernel.parameters, arguments, kept)
+        report = simulate(program, self.grid, self.block, self.shared, arena, data, Budget(steps, seconds))
         report.source, self.kernel.report = self.kernel.source, report
         report.launch = f"{self.kernel.name}, grid {self.grid}, block {self.block}"
         report.launch += f", {self.shared:,} bytes of dynamic shared memory" if self.shared else ""

@@ -7,7 +7,8 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mlsys_lab.kernels.report import Line, Report
+    from mlsys_lab.kernels.lines import Line
+    from mlsys_lab.kernels.report import Report
 
 NOT_KNOWN = (
     "Counted on PTX, before the assembler: it may merge, unroll or spill, so totals of instructions and "
@@ -42,8 +43,8 @@ def problems(report: Report) -> list[str]:
     return [e.message for e in report.errors] + [f"{r.message}" for r in report.races]
 
 
-def cells(line: Line) -> tuple[str, str, str, str]:
-    """What stands beside a source line: instructions, active lanes, sectors per request, conflicts."""
+def cells(line: Line) -> tuple[str, ...]:
+    """What stands beside a source line, see `HEADS`; nothing for what is as it should be."""
     requests = line.loads.requests + line.stores.requests
     sectors = line.loads.sectors + line.stores.sectors
     return (
@@ -51,23 +52,28 @@ def cells(line: Line) -> tuple[str, str, str, str]:
         f"{line.active:.0%}" if line.instructions and line.active < 0.995 else "",
         f"{sectors / requests:.3g}" if requests else "",
         f"{line.shared.conflicts:,}" if line.shared.conflicts else "",
+        f"{line.flops:,}" if line.flops else "",
     )
 
 
-HEADS = ("instr.", "active", "sectors/req.", "conflicts")
+HEADS = ("instr.", "active", "sectors/req.", "conflicts", "FLOPs")
+WIDTHS = (9, 7, 12, 9, 11)
+
+
+def row(number: Any, shown: tuple[str, ...], text: str = "") -> str:
+    """One line of the listing as text."""
+    columns = " ".join(f"{cell:>{width}}" for cell, width in zip(shown, WIDTHS, strict=True))
+    return f"{number:>5} {columns}  {text}".rstrip()
 
 
 def as_text(report: Report) -> str:
     """The report for a terminal."""
     out = [report.launch, ""] if report.launch else []
     out += [f"{name:18} {value}" for name, value in totals(report)]
-    out += ["", f"{'':>5} {HEADS[0]:>9} {HEADS[1]:>7} {HEADS[2]:>12} {HEADS[3]:>9}"]
+    out += ["", row("", HEADS)]
     for number, text in enumerate(report.source.splitlines(), 1):
         found = report.lines.get(number)
-        one = cells(found) if found else ("",) * 4
-        out.append(
-            f"{number:>5} {one[0]:>9} {one[1]:>7} {one[2]:>12} {one[3]:>9}  {text.expandtabs(4)}".rstrip()
-        )
+        out.append(row(number, cells(found) if found else ("",) * len(HEADS), text.expandtabs(4)))
     if report.printed:
         out += ["", "printed:", "".join(report.printed).removesuffix("\n")]
     wrong = problems(report)
@@ -101,19 +107,22 @@ def heat(value: float, most: float) -> str:
 def as_html(report: Report) -> str:
     """The report for a notebook: annotated source, the dearest cells warm; what it says needs no colour.
 
-    Sectors are warm as far as they are more than the fewest that could hold what was asked for.
+    Idle lanes are warm by their share, whatever other lines do; sectors as far as they are more than the
+    fewest that could hold what was asked for.
     """
     measures: list[Callable[[Line], float]] = [
         lambda x: x.instructions,
-        lambda x: 1 - x.active if x.instructions else 0,
+        lambda x: 1 - x.active,
         lambda x: x.loads.sectors - x.loads.fewest + x.stores.sectors - x.stores.fewest,
         lambda x: x.shared.conflicts,
+        lambda x: x.flops,
     ]
     most = [max((m(x) for x in report.lines.values()), default=0) for m in measures]
+    most[HEADS.index("active")] = 1
     rows = []
     for number, text in enumerate(report.source.splitlines(), 1):
         found = report.lines.get(number)
-        shown = cells(found) if found else ("",) * 4
+        shown = cells(found) if found else ("",) * len(HEADS)
         styles = [heat(m(found), top) if found else "" for m, top in zip(measures, most, strict=True)]
         marked = "".join(f'<td style="{s}">{c}</td>' for s, c in zip(styles, shown, strict=True))
         code = f'<td class="code">{escape(text.expandtabs(4))}</td>'

@@ -2,65 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from mlsys_lab.kernels.classes import class_of, flops_of
+from mlsys_lab.kernels.lines import GlobalAccess, Line, SharedAccess
 from mlsys_lab.kernels.listing import as_html, as_text
 from mlsys_lab.kernels.ptx.counts import Counts, Error, Traffic
 from mlsys_lab.kernels.ptx.program import Program
 from mlsys_lab.kernels.race import Race
-
-
-@dataclass
-class GlobalAccess:
-    """Requests of warps to global memory, the 32-byte sectors that they touch and the fewest possible.
-
-    Attributes:
-        bytes: of all lanes; in `distinct` what several lanes of a request ask for counts once.
-    """
-
-    requests: int = 0
-    sectors: int = 0
-    bytes: int = 0
-    distinct: int = 0
-    fewest: int = 0
-
-    @property
-    def efficiency(self) -> float:
-        """Bytes that were asked for, each once in a request, of those that the sectors hold."""
-        return self.distinct / (32 * self.sectors) if self.sectors else 1.0
-
-
-@dataclass
-class SharedAccess:
-    """Requests of warps to shared memory, the wavefronts that they take and the fewest possible."""
-
-    requests: int = 0
-    wavefronts: int = 0
-    ideal: int = 0
-
-    @property
-    def conflicts(self) -> int:
-        return self.wavefronts - self.ideal
-
-
-@dataclass
-class Line:
-    """One line of the source."""
-
-    line: int
-    instructions: int = 0
-    lanes: int = 0
-    flops: int = 0
-    loads: GlobalAccess = field(default_factory=GlobalAccess)
-    stores: GlobalAccess = field(default_factory=GlobalAccess)
-    shared: SharedAccess = field(default_factory=SharedAccess)
-
-    @property
-    def active(self) -> float:
-        """Lanes that ran, of those of the warps that ran."""
-        return self.lanes / (32 * self.instructions) if self.instructions else 1.0
 
 
 class Report:
@@ -71,7 +20,9 @@ class Report:
         flops: floating-point operations; a fused multiply-add is two.
         instructions: of warps, in total; `classes` by kind.
         lines: by line of the source.
-        errors, races: what was wrong.
+        errors, races: what was wrong; kinds of errors: out_of_bounds, misaligned, uninitialised_shared,
+            uninitialised, divergent_barrier, divergent_warp, undefined_shuffle, async_not_waited, deadlock,
+            step_limit, stack_overflow and trap.
         printed: what printf said.
         short_barriers: lines of barriers before which some threads of the block had returned.
         source, launch: the source, and kernel, grid and block, set by the launch, for `__str__` and the
@@ -111,7 +62,8 @@ class Report:
                 line.lanes += lanes
                 self.instructions += warps
                 kind = class_of(one.op)
-                self.classes[kind] = self.classes.get(kind, 0) + warps
+                for classes in (self.classes, line.classes):
+                    classes[kind] = classes.get(kind, 0) + warps
                 flops = flops_of(one.op) * lanes
                 line.flops += flops
                 self.flops += flops
@@ -153,16 +105,11 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """The totals, lines, errors and races as plain values."""
-        lines = {
-            n: {
-                "instructions": x.instructions, "active": x.active, "flops": x.flops,
-                "global_loads": vars(x.loads), "global_stores": vars(x.stores), "shared": vars(x.shared),
-            }
-            for n, x in sorted(self.lines.items())
-        }  # fmt: skip
+        lines = {n: x.to_json() for n, x in sorted(self.lines.items())}
         return {
             "global_loads": vars(self.global_loads), "global_stores": vars(self.global_stores),
-            "shared": vars(self.shared), "flops": self.flops, "instructions": self.instructions,
+            "shared": vars(self.shared), "flops": self.flops, "intensity": self.intensity,
+            "instructions": self.instructions,
             "classes": self.classes, "errors": [vars(e) for e in self.errors],
             "races": [vars(r) for r in self.races], "lines": lines, "printed": self.printed,
             "launch": self.launch, "same_value_writes": [vars(r) for r in self.same_value_writes],

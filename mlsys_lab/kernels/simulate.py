@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from mlsys_lab.kernels.budget import Budget, Budgeted
 from mlsys_lab.kernels.calls import STACK_BYTES
 from mlsys_lab.kernels.cooperative import Cooperative, is_cooperative
+from mlsys_lab.kernels.copies import Copying
 from mlsys_lab.kernels.ptx.counts import Counts
 from mlsys_lab.kernels.ptx.flow import Block
 from mlsys_lab.kernels.ptx.machine import Machine, Stopped
@@ -20,13 +22,14 @@ from mlsys_lab.kernels.ptx.table import NotSimulated, refused
 from mlsys_lab.kernels.race import Race
 from mlsys_lab.kernels.report import Report
 from mlsys_lab.kernels.rounds import Rounds, Ways
+from mlsys_lab.kernels.shuffles import Shuffling
 from mlsys_lab.kernels.speech import Speaking
 
 CHUNK = 1 << 16  # lanes that run together
 Triple = tuple[int, int, int]
 
 
-class Watched(Cooperative, Rounds, Speaking):
+class Watched(Budgeted, Cooperative, Rounds, Speaking, Shuffling, Copying):
     """The machine, with what is watched beside memory; a trap stops it."""
 
     def execute(self, here: int, block: Block) -> Any:
@@ -43,7 +46,13 @@ class Watched(Cooperative, Rounds, Speaking):
 
 
 def simulate(
-    program: Program, grid: Triple, block: Triple, dynamic_shared: int, arena: Arena, data: bytes, steps: int
+    program: Program,
+    grid: Triple,
+    block: Triple,
+    dynamic_shared: int,
+    arena: Arena,
+    data: bytes,
+    budget: Budget,
 ) -> Report:
     """Run a kernel over a grid; arguments are changed in place.
 
@@ -54,7 +63,7 @@ def simulate(
         dynamic_shared: bytes of `extern __shared__` memory.
         arena: global memory, with the arguments.
         data: the bytes of the parameters.
-        steps: how many basic blocks of code are run before the launch is given up.
+        budget: what it may take before it is given up.
     """
     counts = Counts()
     blocks = grid[0] * grid[1] * grid[2]
@@ -75,8 +84,8 @@ def simulate(
                 machine.shadow_shared = Shadow(len(machine.shared), granule, threads, False, order)
             machine.shadow_global, machine.order = across, order
             machine.values |= {n: (np.uint32 if n[0] == "%" else np.uint64)(at) for n, at in symbols.items()}
-            machine.ways = ways
-            machine.start(steps)
+            machine.ways, machine.budget = ways, budget
+            machine.start(budget.steps)
             try:
                 machine.run()
             except Stopped as reason:

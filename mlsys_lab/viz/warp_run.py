@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 
 from mlsys_lab.kernels.arguments import placed
-from mlsys_lab.kernels.launch import STEPS, CudaKernel
+from mlsys_lab.kernels.budget import STEPS
+from mlsys_lab.kernels.copies import Copying
+from mlsys_lab.kernels.launch import CudaKernel
 from mlsys_lab.kernels.ptx.code import Access, Instruction
 from mlsys_lab.kernels.ptx.counts import Counts, Traffic
 from mlsys_lab.kernels.ptx.flow import Block
 from mlsys_lab.kernels.ptx.program import Program
+from mlsys_lab.kernels.shuffles import Shuffling
 from mlsys_lab.kernels.speech import Speaking
 
 
@@ -49,7 +52,7 @@ class Request:
     ideal: int
 
 
-class Listener(Speaking):
+class Listener(Speaking, Shuffling, Copying):
     """The machine, which also notes the instructions that it runs and the requests that they make."""
 
     def start(self, limit: int) -> None:

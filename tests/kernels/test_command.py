@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mlsys_lab.kernels import CompileError, CudaKernel
-from mlsys_lab.kernels.frontend import to_cubin
+from mlsys_lab.kernels.frontend import FOLDER, to_cubin
 from tests.kernels.conftest import needs_nvrtc
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,6 +85,16 @@ def test_a_page_that_cannot_be_written_is_one_line(tmp_path):
         (("saxpy.cu", "--grid", "four"), 2, "--grid takes whole numbers like 128,2, got 'four'"),
         (("saxpy.cu", "--arg", "float"), 2, "write f32[1024]:random or i32:1024"),
         (("saxpy.cu", "--arg", "f32[8]:sevens"), 2, "an array is filled with one of zeros"),
+        (
+            ("saxpy.cu", "--arg", "f32[99999999999]"),
+            2,
+            "--arg 'f32[99999999999]': an array here has at most 1,073,741,824 bytes: take a smaller one",
+        ),
+        (
+            ("saxpy.cu", *ARGUMENTS, "--arg", "i32:9", "--seconds", "0"),
+            2,
+            "seconds is what a launch may take, more than 0, got 0.0",
+        ),
         (("saxpy.cu", *ARGUMENTS), 2, "saxpy takes 4 arguments (a, x, y, n), got 3"),
         (("saxpy.cu", "--block", "2048", *ARGUMENTS, "--arg", "i32:9"), 2, "a block has 1 to 1024 threads"),
         (
@@ -102,6 +112,25 @@ def test_wrong_use_is_one_line_and_a_fault_of_the_kernel_exit_code_1(words, code
     assert "Traceback" not in done.stderr
     if code == 2:
         assert len(done.stderr.strip().splitlines()) == 1
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("gpu", [(), ("--gpu", "H100")])
+def test_a_kernel_of_wgmma_is_compiled_for_what_has_it_and_its_first_such_instruction_is_named(gpu, tmp_path):
+    file = str(FOLDER / "matmul_wgmma.cu")
+    done = run(tmp_path, file, "--block", "288", "--shared", "200000", *gpu)
+    assert done.returncode == 2
+    line = int(re.search(r"line (\d+): the instruction (wgmma|setmaxnreg)", done.stderr)[1])
+    assert re.search("wgmma|setmaxnreg", Path(file).read_text().splitlines()[line - 1])
+    assert "a GPU of sm_90a runs it" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_of_several_kernels_one_is_to_be_named(tmp_path):
+    (tmp_path / "two.cu").write_text(SAXPY + SAXPY.replace("saxpy", "again"))
+    done = run(tmp_path, "two.cu")
+    assert done.returncode == 2
+    assert "the source has several kernels, name one; there are: again, saxpy" in done.stderr
 
 
 DYNAMIC = """extern "C" __global__ void k(float* x) {

@@ -76,4 +76,31 @@ def test_heat_is_of_sectors_beyond_the_fewest_possible():
 def test_no_end_within_the_steps_is_told_with_its_line():
     kernel = CudaKernel(HEAD + "while (true)\n  ((volatile float*)y)[t] += 1;\n}")
     report = kernel[1, 32](np.zeros(32, np.float32), np.zeros(32, np.float32), steps=300)
-    assert report.errors[0].message == "line 4: no end within 300 steps: an infinite loop?"
+    told = "line 4: no end within 300 steps: an infinite loop? (steps=... allows more)"
+    assert report.errors[0].message == told
+
+
+def test_each_line_has_its_operations_bytes_classes_and_intensity_and_they_add_up_to_the_totals():
+    report = launched("float a = x[t];\n    float b = a * a + 1;\n    y[t] = b * x[t + 32];")
+    found = report.to_json()
+    lines = found["lines"]
+    assert {n: x["flops"] for n, x in lines.items() if x["flops"]} == {4: 64, 5: 32}
+    assert {n: x["bytes"] for n, x in lines.items() if x["bytes"]} == {3: 128, 5: 256}
+    assert lines[5]["intensity"] == 32 / 256
+    assert (lines[3]["intensity"], lines[4]["intensity"]) == (0, None)
+    assert found["intensity"] == 96 / 384
+    assert lines[3]["classes"]["load global"] == lines[5]["classes"]["store global"] == 1
+    for kind, count in found["classes"].items():
+        assert sum(x["classes"].get(kind, 0) for x in lines.values()) == count
+    head, *rows = str(report).split("\n\n")[2].splitlines()
+    assert head.split() == ["instr.", "active", "sectors/req.", "conflicts", "FLOPs"]
+    assert [row[: len(head)].split()[-1] for row in rows[3:5]] == ["64", "32"]
+
+
+def test_the_heat_of_idle_lanes_is_their_share_whatever_the_other_lines_do():
+    half = "if (t < 16)\n        y[t] = x[t] * 2;"
+    page = launched(half + "\n    if (t == 0)\n        y[99] = x[99] + 1;")._repr_html_()
+    shown = re.findall(r'rgb\(255, (\d+), \d+\)">(\d+)%</td>', page)
+    assert {int(share) for _, share in shown} >= {50, 3}
+    for green, share in shown:
+        assert int(green) == pytest.approx(255 - 95 * (1 - int(share) / 100), abs=1)

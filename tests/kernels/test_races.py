@@ -292,3 +292,28 @@ def test_readers_that_took_turns_under_a_lock_do_not_race_with_the_last_of_them(
     }"""
     assert launch(source.replace("FENCE", FENCE), 3, 32).races == []
     assert launch(source.replace("FENCE", ""), 3, 32).races
+
+
+def test_one_value_written_by_all_in_every_pass_of_a_loop_is_no_race_and_another_value_is():
+    source = """extern "C" __global__ void k(int* y, int n) {
+    for (int i = 0; i < n; ++i) {
+        if (threadIdx.x != 3) y[0] = VALUE;
+        asm volatile("" ::: "memory");
+    }
+}"""
+    for value, kinds in (("1", []), ("i", ["write-write"]), ("i / 2", ["write-write"])):
+        report = CudaKernel(source.replace("VALUE", value))[2, 64](np.zeros(1, np.int32), 4)
+        assert [r.kind for r in report.races] == kinds, value
+        assert [r.lines for r in report.same_value_writes] == [(3, 3)]
+
+
+def test_a_value_that_another_thread_changed_in_between_is_a_race_though_it_was_written_before():
+    source = """extern "C" __global__ void k(double* y) {
+    if (threadIdx.x == 0) y[0] = 1;
+    asm volatile("" ::: "memory");
+    if (threadIdx.x == 1) y[0] = 2;
+    asm volatile("" ::: "memory");
+    if (threadIdx.x == 2) y[0] = 1;
+}"""
+    report = CudaKernel(source)[1, 32](np.zeros(1))
+    assert [(r.kind, r.lines) for r in report.races] == [("write-write", (2, 4)), ("write-write", (4, 6))]

@@ -417,3 +417,12 @@ def test_a_spin_lock_is_clean_with_fences_and_races_without():
         report = launch(LOCK.replace("FENCE", fence), 5, 32, np.zeros(1, np.int32), total)
         assert total[0] == 5
         assert (report.races == []) is clean, [r.message for r in report.races]
+
+
+def test_variables_of_the_module_keep_their_values_from_launch_to_launch_of_one_kernel():
+    source = """__device__ int c = 5;
+extern "C" __global__ void k(int* y) { y[0] = c; c += 1; }"""
+    kernel, out = CudaKernel(source), np.zeros(1, np.int32)
+    seen = [kernel[1, 1](out) and int(out[0]) for _ in range(3)]
+    CudaKernel(source)[1, 1](out)
+    assert (seen, int(out[0])) == ([5, 6, 7], 5)

@@ -178,7 +178,7 @@ def test_its_ring_layouts_and_edges_are_right_with_software_in_the_place_of_hopp
     c = np.full((m, n), np.nan, np.float32)
     kernel = CudaKernel(emulated(stages), "matmul_wgmma", arch="sm_90")
     launch = kernel[grid, THREADS, DYNAMIC_SHARED["matmul_wgmma"]]
-    report = launch(x, y, x.shape[1], y.shape[1], c, m, n, k)
+    report = launch(x, y, x.shape[1], y.shape[1], c, m, n, k, seconds=120)
     assert report.errors == []
     exact = references.expected("matmul bf16", (a, b))
     np.testing.assert_allclose(c, exact, rtol=2e-5, atol=2e-6 * np.abs(exact).max())

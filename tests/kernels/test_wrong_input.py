@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mlsys_lab.kernels import CompileError, CudaKernel, NoFrontEnd, NotSimulated, frontend
-from mlsys_lab.kernels.ptx.machine import Machine
+from mlsys_lab.kernels.shuffles import Shuffling
 
 COPY = """extern "C" __global__ void copy(const float* x, float* y, int n) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
@@ -19,6 +19,11 @@ DYNAMIC = """extern "C" __global__ void k(float* x) {
     x[threadIdx.x] = s[31 - threadIdx.x];
 }"""
 STATIC = DYNAMIC.replace("extern __shared__ float s[];", "__shared__ float s[20000];")
+CLOCK = """extern "C" __global__ void k(long long* y) {
+    long long now =
+        TIME;
+    y[threadIdx.x] = now;
+}"""
 TWO = COPY + COPY.replace("copy", "again")
 
 
@@ -43,6 +48,36 @@ CASES = {
         r"no kernel 'paste'; there are: again, copy",
     ),
     "several, none named": (lambda: CudaKernel(TWO), ValueError, "there are: again, copy"),
+    "a path as text": (
+        lambda: CudaKernel("/a (1)/copy.cu"),
+        ValueError,
+        r"'/a \(1\)/copy\.cu' is taken for the text .*: pass pathlib\.Path\('/a \(1\)/copy\.cu'\)",
+    ),
+    "a GPU for an architecture": (
+        lambda: CudaKernel(COPY, arch="H100"),
+        ValueError,
+        r"there is no architecture 'H100' \(H100 is sm_90\); there are: sm_.*sm_90",
+    ),
+    "an architecture that nobody has": (
+        lambda: CudaKernel(COPY, arch="sm_13"),
+        ValueError,
+        r"there is no architecture 'sm_13'; there are: sm_",
+    ),
+    "a name that C++ changed": (
+        lambda: CudaKernel(COPY.replace('extern "C" ', ""), "copy"),
+        ValueError,
+        r"C\+\+ calls it _Z4copy\w+: declare it extern \"C\" __global__ void copy\(",
+    ),
+    "clock64": (
+        lambda: CudaKernel(CLOCK.replace("TIME", "clock64()")),
+        NotSimulated,
+        r"line 3: clock\(\) and clock64\(\) are not simulated: the report counts instructions, ",
+    ),
+    "clock": (
+        lambda: CudaKernel(CLOCK.replace("TIME", "clock()")),
+        NotSimulated,
+        r"line 3: clock\(\) and clock64\(\) are not",
+    ),
     "too few arguments": (
         lambda: CudaKernel(COPY)[1, 32](floats(), floats()),
         TypeError,
@@ -197,7 +232,7 @@ def test_an_error_within_an_instruction_names_it_and_its_line(monkeypatch):
     def broken(*_):
         raise ZeroDivisionError("as a fault of the machine would be")
 
-    monkeypatch.setattr(Machine, "shuffle", broken)
+    monkeypatch.setattr(Shuffling, "shuffle", broken)
     kernel = CudaKernel(
         'extern "C" __global__ void k(float* y) {\n float v = y[0];\n y[1] = __shfl_sync(~0u, v, 3);\n}'
     )

@@ -126,6 +126,10 @@ WRONG: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
             ("if (threadIdx.x % 32 == 0) ", ""),
         ),
     ),
+    "a return before the shuffles": (
+        "q5",
+        (("    float sum = 0;", ""), ("blockDim.x;", "blockDim.x; if (first >= n) return; float sum = 0;")),
+    ),
     "pieces": (
         "q5",
         (
@@ -162,9 +166,11 @@ def test_the_reference_passes(question):
             "expression (`x[0] = ;`)",
         ),
         ('extern "C" __global__ void other(float* x) { x[0] = 1; }', "there is no kernel"),
+        ("__global__ void NAME(float* x) { x[0] = 1; }", 'declare it extern "C" __global__ void'),
     ],
 )
 def test_what_is_no_kernel_of_that_name_is_said_in_one_line(question, answer, says):
+    answer = answer and answer.replace("NAME", NAMES[question])
     first = next(r for r in results(question, lambda: answer) if not r.passed)
     assert says in first.message
     assert "\n" not in first.message

@@ -15,6 +15,8 @@ from mlsys_lab.kernels.ptx.races import Array, Shadow, stamped
 from mlsys_lab.kernels.ptx.table import DTYPES
 from mlsys_lab.kernels.ptx.warp import Warp
 
+MOST_LOGGED = 1 << 24  # reads of shared memory that are kept before they are noted
+
 
 class Memory(Warp):
     """See the module."""
@@ -80,6 +82,8 @@ class Memory(Warp):
             at, place = at[kept], place[kept]
             chosen = kept if chosen is None else chosen[kept]
         lanes = np.broadcast_to(at, place.shape)
+        if chosen is not None:
+            values = tuple(v[chosen] if getattr(v, "ndim", 0) else v for v in values)
         self.watch(access, space, lanes, place, store, values)
         if space == "shared":
             at = at + (place // self.threads) * self.stride
@@ -170,16 +174,20 @@ class Memory(Warp):
             where = (at + part) // granule
             if access.atomic or access.store:
                 self.note_reads()
-                value = None
+                value = same = None
                 if access.store:
-                    value = values[min(part * access.lanes // access.size, len(values) - 1)]
-                    fits = np.size(value) in (1, len(where))
-                    value = np.broadcast_to(value, where.shape) if fits else None
-                shadow.write(where, stamps, access, value)
+                    lane, size = part * access.lanes // access.size, BYTES[access.kind]
+                    value = np.broadcast_to(values[min(lane, len(values) - 1)], where.shape)
+                    memory = self.shared if shadow is self.shadow_shared else self.arena.data
+                    held = memory.view(f"u{size}")[at // size + lane]
+                    same = held == np.ascontiguousarray(value).view(held.dtype)
+                shadow.write(where, stamps, access, value, same)
             else:
                 shadow.check(shadow.writer, where, stamps, access, "read-write")
                 if shadow is self.shadow_shared and self.order is None:
                     self.reads.append((where, stamps, access))
+                    if len(self.reads) * len(where) > MOST_LOGGED:
+                        self.note_reads()
                 else:
                     shadow.read(where, stamps, access)
 

@@ -78,8 +78,8 @@ class Lanes:
         below = one - u(1)
         found: dict[str, Any] = {
             "%laneid": lane, "%warpid": thread // u(WARP), "%nwarpid": u(self.threads // WARP),
-            "%smid": u(0), "%nsmid": u(1), "%gridid": u(0), "%clock": u(0), "%clock64": np.uint64(0),
-            "%globaltimer": np.uint64(0), "%dynamic_smem_size": u(0),
+            "%smid": u(0), "%nsmid": u(1), "%gridid": u(0),
+            "%dynamic_smem_size": u(0),
             "%total_smem_size": u(self.shared_bytes), "%lanemask_eq": one, "%lanemask_lt": below,
             "%lanemask_le": below | one, "%lanemask_gt": ~(below | one), "%lanemask_ge": ~below,
         }  # fmt: skip

@@ -60,7 +60,9 @@ class Machine(TensorCore):
         if self.steps > self.limit:
             line = self.line_of(self.together if self.together >= 0 else int(self.at[0]))
             raise Stopped(
-                "step_limit", line, f"line {line}: no end within {self.limit:,} steps: an infinite loop?"
+                "step_limit",
+                line,
+                f"line {line}: no end within {self.limit:,} steps: an infinite loop? (steps=... allows more)",
             )
         if self.together >= 0:
             self.rows, here = None, self.together

@@ -18,6 +18,7 @@ import numpy as np
 from mlsys_lab.kernels.ptx.code import Access
 
 MOST = 1 << 26  # numbers in all vectors together; beyond that everything counts as ordered
+MARK = 64  # numbers whose memory a mark takes
 STEPS = 1 << 12  # `__syncwarp`s of a warp that are told apart within one interval
 THREAD = 0xFFFFFFFF  # the bits of a stamp that name the thread; above them stands the time
 ANYWHERE = -1
@@ -117,6 +118,8 @@ class Order:
             for i, key in enumerate(near_and_far if access.store or access.atomic else ()):
                 if (mark := self.marks[i, thread].tolist())[0]:
                     self.at.setdefault(place, {}).setdefault(key, Chain()).marks[thread, *mark] = None
+                    self.spent += MARK
+            self.lost |= self.spent > MOST
 
     def take(self, thread: int, wide: bool) -> None:
         """A thread has what it read."""

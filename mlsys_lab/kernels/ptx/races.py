@@ -140,9 +140,15 @@ class Shadow:
                 some = (far == level) & (far >= (0 if kept is None else kept))
                 self.second.note(where[some], stamps[some], access)
 
-    def write(self, where: Array, stamps: Array, access: Access, values: Any = None) -> None:
-        """Note writes, and find accesses that they are not ordered after."""
-        self.check(self.writer, where, stamps, access, "write-write")
+    def write(
+        self, where: Array, stamps: Array, access: Access, values: Any = None, same: Any = None
+    ) -> None:
+        """Note writes, and find accesses that they are not ordered after; `same` is there already."""
+        bad = self.unordered(self.writer, where, stamps, access.strong)
+        if bad is not None:
+            again = np.zeros(len(where), bool) if same is None else same
+            self.check(self.writer, where, stamps, access, "write-write", bad * ~again)
+            self.check(self.writer, where, stamps, access, "same-value", bad * again)
         self.check(self.reader, where, stamps, access, "read-write")
         self.check(self.second, where, stamps, access, "read-write")
         self.writer.note(where, stamps, access)

@@ -1,4 +1,4 @@
-"""Matrix products of a whole warp: mma, wmma and ldmatrix, and asynchronous copies.
+"""Matrix products of a whole warp: mma, wmma and ldmatrix.
 
 Where PTX fixes which lane holds which element (mma, ldmatrix), this is that layout: PTX ISA 9.7.14. Where it
 does not (wmma), a lane holds elements that lie side by side in memory.
@@ -123,8 +123,3 @@ class TensorCore(Memory):
             .reshape(-1, len(c_regs))
         )
         return [np.ascontiguousarray(out[:, i]) for i in range(len(c_regs))]
-
-    def copy_async(self, source: Access, target: Access, to: Any, from_: Any, guard: Any) -> None:
-        """cp.async: done at once; what waits for it finds it there."""
-        values = self.load(source, from_[0], from_[1], guard)
-        self.store(target, to[0], to[1], guard, *values)

@@ -279,8 +279,9 @@ class Writer:
         elif op[0] == "_hear":
             self.write(operands[0], f"M.hear({op[1]!r}, {operands[1].value})", op[2])
         elif op[0] == "shfl":
-            values = ", ".join(self.read(o, "u32") for o in operands[1:4])
-            self.results(operands[0], f"M.shuffle({op[2]!r}, {values})", ["b32", "pred"], guard)
+            values = ", ".join(self.read(o, "u32") for o in [*operands[1:], Immediate(-1)][:4])
+            call = f"M.shuffle({op[2]!r}, {one.line}, {guard or None}, {values})"
+            self.results(operands[0], call, ["b32", "pred"], guard)
         elif op[0] == "match":
             value = self.read(operands[1], op[-1].replace("b", "u"))
             self.results(operands[0], f"M.match({op[1]!r}, {value})", ["b32", "pred"], guard)

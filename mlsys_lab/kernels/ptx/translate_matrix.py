@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mlsys_lab.kernels.ptx.code import BYTES, Access, Immediate, Instruction, parts, space_of
+from mlsys_lab.kernels.ptx.code import BYTES, Access, Immediate, Instruction, Register, parts, space_of
 from mlsys_lab.kernels.ptx.table import refused
 
 
@@ -74,20 +74,27 @@ def ldmatrix(writer: Any, index: int, one: Instruction) -> None:
 
 
 def copy(writer: Any, index: int, one: Instruction) -> None:
-    """`cp.async` of 4, 8 or 16 bytes; what groups and waits for them says nothing here."""
-    if one.op[1] != "async" or "bulk" in one.op:
+    """`cp.async` of 4, 8 or 16 bytes, and what groups and waits for them."""
+    if one.op[1] != "async" or {"bulk", "mbarrier"} & set(one.op):
         raise refused(one)
+    guard = writer.guard(one) or None
     if one.op[2] in ("commit_group", "wait_group", "wait_all"):
+        count = one.operands[0].value if one.operands else 0
+        writer.lines.append(f"M.{one.op[2]}({count}, {guard})")
         return
-    target, source, size = one.operands[:3]
-    if not isinstance(size, Immediate) or len(one.operands) > 3:
+    target, source, size, *rest = one.operands
+    if not isinstance(size, Immediate) or len(rest) > 1 or "L2::cache_hint" in one.op:
         raise refused(one)
-    lanes = size.value // 4
+    lanes, given = size.value // 4, "None"
+    if rest and isinstance(rest[0], Register) and writer.width(rest[0].name) == "pred":  # ignore the source?
+        given = f"where({writer.read(rest[0], 'pred')}, 0, {size.value})"
+    elif rest:
+        given = writer.read(rest[0], "u32")
     writer.accesses[index] = Access(index, "global", "b32", lanes, one.line)
     stored = Access(index, "shared", "b32", lanes, one.line, store=True)
     names = [writer.bind(a, "a") for a in (writer.accesses[index], stored)]
     places = [f"({writer.address(o)}, {o.offset})" for o in (target, source)]
-    writer.lines.append(f"M.copy_async({', '.join([*names, *places])}, {writer.guard(one) or None})")
+    writer.lines.append(f"M.copy_async({', '.join([*names, *places])}, {guard}, {given})")
 
 
 WRITERS: dict[str, Callable[..., None]] = {"mma": mma, "wmma": wmma, "ldmatrix": ldmatrix, "cp": copy}

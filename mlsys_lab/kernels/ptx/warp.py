@@ -1,4 +1,4 @@
-"""What the lanes of a warp do together: shuffles, votes, matches, reductions; and votes of a block."""
+"""What the lanes of a warp do together: votes, matches, reductions; and votes of a block."""
 
 from __future__ import annotations
 
@@ -34,28 +34,6 @@ class Warp(Lanes):
         whole = np.full(self.blocks * self.threads, fill, values.dtype)
         whole[place] = values
         return whole
-
-    def shuffle(self, way: str, value: Any, by: Any, clamp: Any) -> tuple[Any, Any]:
-        """Values of other lanes of the warp, and whether there was such a lane."""
-        place, _ = self.current()
-        value = np.broadcast_to(value, place.shape)
-        whole = self.by_warp(value, place, 0)
-        lane = place & (WARP - 1)
-        by, clamp = np.asarray(by, np.int64), np.asarray(clamp, np.int64)
-        segment, limit = (clamp >> 8) & 31, clamp & 31
-        low = lane & segment
-        high = low | (limit & ~segment)
-        if way == "up":
-            source, fine = lane - by, lane - by >= high
-        elif way == "down":
-            source, fine = lane + by, lane + by <= high
-        elif way == "bfly":
-            source, fine = lane ^ by, (lane ^ by) <= high
-        else:
-            source = low | (by & ~segment & 31)
-            fine = source <= high
-        source = np.where(fine, source, lane)
-        return whole[(place & ~np.int64(WARP - 1)) + source], np.broadcast_to(fine, place.shape)
 
     def masks(self, place: np.ndarray, holds: np.ndarray) -> np.ndarray:
         """Per running lane, the bits of its warp's lanes for which something holds."""
