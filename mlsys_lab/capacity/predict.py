@@ -83,8 +83,13 @@ class Cache:
 
     def late_bytes(self, operation: Operation) -> list[tuple[int, float]]:
         """Of each input the bytes, and the seconds per byte that they cost more; marks all as used."""
-        alone = self._cost(operation.bytes)
-        late = [(size, max(self._cost(self._distance(block)) - alone, 0.0)) for block, size in operation.read]
+        # In place: what came from far away goes back there, and an array alone is one and not two.
+        again = operation.read[:1] if operation.name.endswith("_") else operation.read[:0]
+        alone = self._cost(operation.bytes - sum(size for _, size in again))
+        late = [
+            (size, max(self._cost(self._distance(block)) - alone, 0.0))
+            for block, size in (*operation.read, *again)
+        ]
         for block, size in operation.read:
             self.recent[block] = max(size, self.recent.pop(block, 0))
         return late
