@@ -1,8 +1,7 @@
 """Steps of three networks on this machine: predicted from single operations, then run.
 
 None of their shapes is in the calibration. Memory that is freed is kept, as the course's engine has it: else
-a step's time is as much the system's page faults as its operations. The processor's speed may change under
-way, so every time is told at the speed that it had when the calibration began.
+a step's time is as much the system's page faults as its operations.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from torch.nn import functional as F
 
 from mlsys_lab._core.allocator import keep_freed_memory
 from mlsys_lab.capacity.calibrate import calibrate
-from mlsys_lab.capacity.machine import Machine, cpu_seconds, reference_s
+from mlsys_lab.capacity.machine import Machine, cpu_seconds
 from mlsys_lab.capacity.predict import step_seconds
 
 BAR = 0.15
@@ -118,11 +117,10 @@ def steps(machine: Machine) -> list[dict[str, Any]]:
         model, inputs = build()
         optimizer = torch.optim.AdamW(model.parameters())
         ours = step_seconds(model, inputs, optimizer, machine, step=step)
-        took = []  # at the speed that the calibration is told for
-        for _ in range(ROUNDS):
-            before = reference_s()
-            seconds = cpu_seconds(lambda: step(model, inputs, optimizer), least_s=0.2, rounds=3)  # noqa: B023
-            took.append(seconds * machine.reference_s / ((before + reference_s()) / 2))
+        took = [
+            cpu_seconds(lambda: step(model, inputs, optimizer), least_s=0.2, rounds=3)  # noqa: B023
+            for _ in range(ROUNDS)
+        ]
         ratios = sorted(ours / t for t in took)
         middle = statistics.median(ratios)
         rows.append(

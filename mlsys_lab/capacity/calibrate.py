@@ -17,7 +17,7 @@ import torch
 
 from mlsys_lab.capacity.classes import kind
 from mlsys_lab.capacity.dispatched import Operation, Recorder
-from mlsys_lab.capacity.machine import Machine, cache_bytes, cpu_seconds, kept_at, processor, reference_s
+from mlsys_lab.capacity.machine import Machine, cache_bytes, cpu_seconds, kept_at, processor
 
 ELEMENTS = (1, 1 << 10, 1 << 13, 1 << 15, 1 << 17, 1 << 19, 1 << 21, 1 << 23)
 STREAMS = tuple(1 << n for n in range(18, 29))  # 256 KiB to 256 MiB
@@ -41,7 +41,6 @@ def calibrate(say: Callable[[str], Any] = lambda _: None) -> Machine:
     torch.set_num_threads(1)
     try:
         machine = Machine(processor(), datetime.date.today().isoformat())
-        machine.reference_s = sorted(reference_s() for _ in range(9))[4]
         say("peaks and bandwidths")
         _roofs(machine)
         typical: dict[str, tuple[float, Call]] = {}
@@ -80,7 +79,7 @@ def _sample(
         say(name)
         machine.samples[name] = []
     if all(sizes != there for there, _, _ in machine.samples[name]):
-        taken = cpu_seconds(call) * machine.reference_s / reference_s()
+        taken = cpu_seconds(call)
         machine.samples[name].append((sizes, units, taken))
         if name not in typical or _off(name, taken) < _off(name, typical[name][0]):
             typical[name] = taken, call

@@ -16,8 +16,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 #: Of a class of operations: the sizes, the FLOPs or bytes, and the CPU seconds that were measured.
 Samples = list[tuple[tuple[int, ...], int, float]]
 
@@ -36,8 +34,6 @@ class Machine:
         samples: by class of operation.
         cold: by class of operation, what the first call costs more (CPU seconds) after so many seconds of
             other work: its code and tables have left the caches. From short to long.
-        reference_s: CPU seconds of `reference_s()` at the speed that all figures are told for: a processor
-            that is shared or throttled is not as fast all the time.
         overhead_s: what autograd, modules and the optimiser's Python add to each operation of a step.
     """
 
@@ -49,7 +45,6 @@ class Machine:
     samples: dict[str, Samples] = field(default_factory=dict)
     cold: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     overhead_s: float = 0.0
-    reference_s: float = 0.0
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""
@@ -81,21 +76,6 @@ def cpu_seconds(call: Callable[[], Any], *, least_s: float = 0.004, rounds: int 
         times.append(taken / number)
         if len(times) == rounds:
             return sorted(times)[rounds // 2]
-
-
-def reference_s() -> float:
-    """CPU seconds of a fixed piece of work that needs no memory: how fast the processor is at this moment."""
-    x = np.linspace(0, 1, 4096, dtype=np.float32)
-
-    def work() -> None:
-        total = 0
-        for i in range(2000):
-            total += i * i % 7
-        for _ in range(40):
-            np.multiply(x, 0.5, out=x)
-            np.add(x, 0.25, out=x)
-
-    return cpu_seconds(work, least_s=0.001, rounds=5)
 
 
 def processor() -> str:
